@@ -1,0 +1,216 @@
+"""What a contract says, as plain frozen data: the one description everything else is derived from.
+
+This module needs neither pandas nor pandera, so that the service can read a contract from JSON.
+`loading.py` makes a `Contract` out of the file that a team writes.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["id", "month", "label", "feature", "ignored"]
+Kind = Literal["text", "number", "category", "flag"]
+
+NUMBER_LIMIT = 1e15
+"""No number beyond plus or minus this is taken for a measurement; it bounds the arithmetic too."""
+
+TEXT_LIMIT = 100
+"""Characters that an id or a category may have."""
+
+MONTH = "month"
+"""Name of the partition column in every table of the lake."""
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Economics(Frozen):
+    """The money behind a decision, in one currency.
+
+    Attributes:
+        value_of_kept_customer: margin that is saved when a customer who would have left stays.
+        cost_of_offer: what one retention offer costs, accepted or not.
+        acceptance_rate: share of would-be leavers who stay because of the offer, in (0, 1].
+        currency: ISO 4217 code.
+    """
+
+    value_of_kept_customer: float = Field(gt=0)
+    cost_of_offer: float = Field(gt=0)
+    acceptance_rate: float = Field(gt=0, le=1)
+    currency: str = "EUR"
+
+    @property
+    def break_even_probability(self) -> float:
+        """Churn probability from which an offer pays for itself.
+
+        It is where the expected gain meets the cost (Elkan, "The foundations of cost-sensitive
+        learning", IJCAI 2001); 1.0 where an offer never pays.
+        """
+        return min(1.0, self.cost_of_offer / (self.acceptance_rate * self.value_of_kept_customer))
+
+
+class Column(Frozen):
+    """One column of the customer snapshot.
+
+    Attributes:
+        source_name: what the source calls it.
+        whole: a number without a fractional part.
+        values: the allowed categories, or None where the contract leaves them open.
+        personal: identifies or describes a person; must go when the person asks.
+        sensitive: an attribute that the model is watched on for unequal quality.
+        bands: cut points that turn a number into slices of the evaluation.
+        sliced: the evaluation reports on each of its values.
+    """
+
+    name: str
+    source_name: str
+    role: Role
+    kind: Kind
+    description: str
+    unit: str = ""
+    whole: bool = False
+    ge: float | None = None
+    le: float | None = None
+    values: tuple[str, ...] | None = None
+    nullable: bool = False
+    personal: bool = False
+    sensitive: bool = False
+    bands: tuple[float, ...] = ()
+    sliced: bool = False
+
+    @property
+    def limits(self) -> str:
+        """The rule on its values in words, for people."""
+        if self.values is not None:
+            return "one of " + ", ".join(self.values)
+        if self.kind == "flag":
+            return "true or false"
+        if self.kind != "number":
+            return f"text of 1 to {TEXT_LIMIT} characters"
+        noun = "whole number" if self.whole else "number"
+        low = "" if self.ge is None else f" from {self.ge:g}"
+        high = "" if self.le is None else f" up to {self.le:g}"
+        return noun + low + high
+
+
+class DerivedFeature(Frozen):
+    """A number computed from other columns by the same function in the graph and in the service."""
+
+    name: str
+    inputs: tuple[str, ...]
+    description: str
+    source_code: str
+    function: Callable[..., Any] | None = Field(default=None, exclude=True, repr=False)
+
+
+class Contract(Frozen):
+    """A whole data contract. See `docs/data-dictionary.md` for the ones that ship."""
+
+    name: str
+    version: str
+    description: str
+    horizon_months: int
+    economics: Economics
+    columns: tuple[Column, ...]
+    derived: tuple[DerivedFeature, ...] = ()
+    source: str
+    model: Any = Field(default=None, exclude=True, repr=False)
+
+    def __getitem__(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
+
+    def _of_role(self, *roles: Role) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.role in roles)
+
+    @property
+    def id(self) -> Column:
+        return self._of_role("id")[0]
+
+    @property
+    def label(self) -> Column:
+        return self._of_role("label")[0]
+
+    @property
+    def month(self) -> Column | None:
+        """The column that says which month a row belongs to, where the source has one."""
+        return next(iter(self._of_role("month")), None)
+
+    @property
+    def snapshot(self) -> tuple[Column, ...]:
+        """What a source delivers of a customer; the label comes apart, once it is known."""
+        return self._of_role("id", "feature", "ignored")
+
+    @property
+    def features(self) -> tuple[Column, ...]:
+        """The columns that a model may see, before derived features."""
+        return self._of_role("feature")
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the model's numeric inputs (float64): numbers, flags, derived features."""
+        own = (column.name for column in self.features if column.kind != "category")
+        return (*own, *(feature.name for feature in self.derived))
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names of the model's categorical inputs."""
+        return tuple(column.name for column in self.features if column.kind == "category")
+
+    @property
+    def model_inputs(self) -> tuple[str, ...]:
+        """Every input of the model: what drift is watched on."""
+        return (*self.numbers, *self.categories)
+
+    @property
+    def slices(self) -> tuple[Column, ...]:
+        """Columns by whose values or bands the evaluation is repeated."""
+        return tuple(c for c in self.features if c.sensitive or c.sliced or c.bands)
+
+    def derive(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Computes every derived feature.
+
+        Args:
+            columns: values of the contract's features by name: arrays of shape (n,), or scalars
+                for one customer. Numbers and flags are float64 with NaN for null.
+
+        Returns:
+            Float64 values of the same shape by feature name; what is not finite is NaN.
+        """
+        return {feature.name: _apply(feature, columns) for feature in self.derived}
+
+    def derived_module(self) -> str:
+        """Source code of a module with every derived feature, for a process without pandas."""
+        head = '"""Derived features, copied from the contract word for word."""\n'
+        return "\n\n".join(
+            [head + "from __future__ import annotations\n\nimport numpy as np\n"]
+            + [feature.source_code for feature in self.derived]
+        )
+
+    def with_functions(self, module: object) -> "Contract":
+        """This contract, its derived features bound to the functions of `module`."""
+        bound = (
+            f.model_copy(update={"function": getattr(module, f.name)}) for f in self.derived
+        )
+        return self.model_copy(update={"derived": tuple(bound)})
+
+
+def _apply(feature: DerivedFeature, columns: Mapping[str, Any]) -> Any:
+    if feature.function is None:
+        raise ValueError(f"derived feature {feature.name!r} has no function: call with_functions")
+    # A Python float would raise where an array gives inf: numpy scalars follow the arrays' rules.
+    inputs = [
+        np.float64(value) if isinstance(value := columns[name], int | float) else value
+        for name in feature.inputs
+    ]
+    with np.errstate(all="ignore"):
+        result = np.asarray(feature.function(*inputs), dtype=np.float64)
+        return np.where(np.abs(result) <= NUMBER_LIMIT, result, np.nan)[()]
+
+
+def parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of a function's parameters, in order."""
+    return tuple(inspect.signature(function).parameters)
