@@ -1,0 +1,1 @@
+"""Customer churn as a Dagster asset graph."""

@@ -1,0 +1,1 @@
+"""Side effects: sources, the lake, MLflow, bentos, reports. No Dagster."""

@@ -1,0 +1,1 @@
+"""The vocabulary of a data contract, and the contracts that ship."""

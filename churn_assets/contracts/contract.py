@@ -25,6 +25,8 @@ MONTH = "month"
 
 
 class Frozen(BaseModel):
+    """Base of what never changes once it is made."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
@@ -192,9 +194,7 @@ class Contract(Frozen):
 
     def with_functions(self, module: object) -> "Contract":
         """This contract, its derived features bound to the functions of `module`."""
-        bound = (
-            f.model_copy(update={"function": getattr(module, f.name)}) for f in self.derived
-        )
+        bound = (f.model_copy(update={"function": getattr(module, f.name)}) for f in self.derived)
         return self.model_copy(update={"derived": tuple(bound)})
 
 

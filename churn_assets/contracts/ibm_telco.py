@@ -32,7 +32,7 @@ def log_tenure(tenure: Values) -> Values:
 
 
 class IbmTelco(CustomerContract):
-    """Customers of a Californian telephone company in one quarter (IBM sample data)."""
+    """Customers of a Californian telephone company at one moment (IBM sample data)."""
 
     customer_id: str = customer_id("Row number in the data set", source_name="rownames")
     female: bool = flag("Customer is female", personal=True, sensitive=True)
@@ -63,7 +63,7 @@ class IbmTelco(CustomerContract):
     total_charges: float = number(
         "All bills so far; null in the first month", ge=0, le=100_000, unit="USD", nullable=True
     )
-    churned: bool = label("Left in the quarter", source_name="churn")
+    churned: bool = label("Left within the last month", source_name="churn")
 
     __terms__ = Terms(
         version="1.0.0",

@@ -82,14 +82,14 @@ def contract_of(model: type[CustomerContract], name: str) -> Contract:
     derived = _derived_features(model, columns, faults)
     terms = model.__terms__
     if not isinstance(terms.economics, Economics):
-        faults.append("economics is missing: __terms__ = Terms(economics=Economics(...)), there is no default")
+        faults.append("no economics: add __terms__ = Terms(economics=Economics(...))")
     if not isinstance(terms.horizon_months, int) or terms.horizon_months < 1:
         faults.append(f"horizon_months is {terms.horizon_months!r}: must be a whole number from 1")
     if not (model.__doc__ or "").strip():
         faults.append(f"class {model.__name__} has no docstring: say what one row is")
     if not name.isidentifier():
         faults.append(f"name {name!r} (of the file) must be a Python identifier: it names tables")
-    if faults:
+    if faults or terms.economics is None:
         raise ContractError(name, faults)
     contract = Contract(
         name=name,
@@ -286,7 +286,7 @@ def _elementwise_faults(contract: Contract) -> Iterator[str]:
             alone = [
                 only.derive({k: v[i] for k, v in rows.items()})[feature.name] for i in range(4)
             ]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the contract's own code: anything may come
             yield f"{where}: raises {type(error).__name__}: {error}"
             continue
         if not np.array_equal(together, np.array(alone, dtype=np.float64), equal_nan=True):
@@ -307,5 +307,5 @@ def _first_line(text: str | None) -> str:
     return inspect.cleandoc(text or "").partition("\n\n")[0].replace("\n", " ").strip()
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     return getattr(value, "__name__", repr(value))

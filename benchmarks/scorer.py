@@ -1,0 +1,91 @@
+"""How fast the scorer is, beside the sklearn pipeline that it was compiled from.
+
+    python -m benchmarks.scorer
+
+Both score the same random customers in the same run: one alone, as a request does, and a month's
+batch. The model is about the largest that the search for one may choose.
+"""
+
+import statistics
+from collections.abc import Callable
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+
+from churn_assets.contracts.contract import Contract
+from churn_assets.contracts.loading import load_contract
+from churn_assets.core.compiling import compile_scorer
+from churn_assets.core.pipelines import boosting_pipeline
+
+TREES = 300
+LEAVES = 8
+ROWS = 100_000
+
+LEAST_ALONE = 500
+LEAST_IN_BULK = 4
+SAME = 1e-12
+
+
+def main() -> None:
+    contract = load_contract("telecom")
+    customers = random_customers(contract, ROWS)
+    left = np.random.default_rng(1).random(ROWS) < 1 / (1 + np.exp(-customers.iloc[:, 0] / 30 + 2))
+    pipeline = boosting_pipeline(contract)
+    pipeline.set_params(model__max_iter=TREES, model__max_leaf_nodes=LEAVES)
+    pipeline.fit(customers[:20_000], left[:20_000])
+    model = CalibratedClassifierCV(FrozenEstimator(pipeline)).fit(
+        customers[20_000:30_000], left[20_000:30_000]
+    )
+    scorer = compile_scorer(model, contract)
+    columns = {name: customers[name].to_numpy() for name in scorer.inputs}
+    frame = customers[:1]
+    customer = {name: frame[name].item() for name in scorer.inputs}
+
+    alone = compare("1 row", lambda: model.predict_proba(frame), lambda: scorer.score_one(customer))
+    bulk = compare(
+        f"{ROWS} rows", lambda: model.predict_proba(customers), lambda: scorer.score(columns), 5
+    )
+    difference = np.abs(model.predict_proba(customers)[:, 1] - scorer.score(columns)).max()
+    verdict("1 row, times faster", alone, alone >= LEAST_ALONE, f">= {LEAST_ALONE}")
+    verdict("batch, times faster", bulk, bulk >= LEAST_IN_BULK, f">= {LEAST_IN_BULK}")
+    verdict("largest difference", difference, difference <= SAME, f"<= {SAME}")
+
+
+def compare(
+    name: str, peer: Callable[[], object], own: Callable[[], object], repeats: int = 200
+) -> float:
+    """How many times faster `own` is than `peer`, which take turns; prints both medians."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for function, taken in zip((peer, own), times, strict=True):
+            began = perf_counter()
+            function()
+            taken.append(perf_counter() - began)
+    pipeline, scorer = (statistics.median(taken) for taken in times)
+    print(f"{name}: pipeline {pipeline * 1e6:,.1f} us, scorer {scorer * 1e6:,.1f} us")
+    return pipeline / scorer
+
+
+def verdict(name: str, value: float, passed: bool, aim: str) -> None:
+    print(f"{name}: {value:,.4g}, aim {aim}: {'pass' if passed else 'miss'}")
+
+
+def random_customers(contract: Contract, n: int) -> pd.DataFrame:
+    """Model inputs with nulls in every column."""
+    random = np.random.default_rng(0)
+    columns = {}
+    for name in contract.model_inputs:
+        if name in contract.numbers:
+            values = random.gamma(2.0, 20.0, n)
+        else:
+            known = contract[name].values or tuple(f"place {i}" for i in range(40))
+            values = random.choice(np.array(known, dtype=object), n)
+        columns[name] = np.where(random.random(n) < 0.05, np.nan, values)
+    return pd.DataFrame(columns)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Saves a model, builds the bento around it, exports it, and prints one line of JSON about it.
+
+This runs in a process of its own, started by `churn_assets/adapters/bentos.py`: BentoML keeps
+state between builds (a second one in the same process serves the first one's model) and reads
+BENTOML_HOME once, at import.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import bentoml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+NEEDED = ("bentoml", "numpy", "pydantic")
+"""What the files of a bento import."""
+
+
+def main() -> None:
+    """Reads the command line; BENTOML_HOME names the store."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tag", help="name:version of the model and of the bento")
+    parser.add_argument("--context", type=Path, required=True, help="folder of the bento's files")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the model's files")
+    parser.add_argument("--labels", type=json.loads, default={}, help="JSON object of texts")
+    parser.add_argument("--export-to", type=Path, required=True, help="folder of the archive")
+    arguments = parser.parse_args()
+    print(json.dumps(build(**vars(arguments))))
+
+
+def build(
+    tag: str, context: Path, model: Path, labels: Mapping[str, str], export_to: Path
+) -> dict[str, object]:
+    """Builds `tag`, in place of one with the same tag if there is any."""
+    wanted = bentoml.Tag.from_str(tag)
+    with replacing(Path(wanted.path())):
+        with bentoml.models.create(wanted, labels=dict(labels)) as stored:
+            shutil.copytree(model, stored.path, dirs_exist_ok=True)
+        bento = bentoml.bentos.build(
+            "service:Churn",
+            name=wanted.name,
+            version=wanted.version,
+            labels=dict(labels),
+            build_ctx=str(context),
+            python={"packages": sorted(pinned(NEEDED)), "lock_packages": False},
+            args={"model_tag": str(stored.tag)},
+        )
+        archive = export(bento, export_to)
+    return {
+        "tag": str(bento.tag),
+        "model_tag": str(stored.tag),
+        "archive": str(archive),
+        "size_bytes": archive.stat().st_size,
+    }
+
+
+@contextmanager
+def replacing(item: Path) -> Iterator[None]:
+    """Makes room for the model and the bento `name/version`.
+
+    If the block fails, what it left goes and what was there comes back.
+    """
+    home = Path(os.environ["BENTOML_HOME"])
+    with tempfile.TemporaryDirectory(dir=home) as aside:
+        places = [(home / store / item, Path(aside, store)) for store in ("models", "bentos")]
+        kept = [(place, old) for place, old in places if place.is_dir()]
+        for place, old in kept:
+            os.replace(place, old)
+        try:
+            yield
+        except BaseException:
+            for place, _ in places:
+                shutil.rmtree(place, ignore_errors=True)
+            for place, old in kept:
+                os.replace(old, place)
+            raise
+
+
+def export(bento: bentoml.Bento, folder: Path) -> Path:
+    """Writes `<name>-<version>.bento`, never half of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder.resolve() / f"{bento.tag.name}-{bento.tag.version}.bento"
+    with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
+        bentoml.bentos.export_bento(bento.tag, str(Path(scratch) / archive.name))
+        os.replace(Path(scratch) / archive.name, archive)
+    return archive
+
+
+def pinned(names: tuple[str, ...]) -> Iterator[str]:
+    """These packages and all that they need, each at the version installed here."""
+    todo = [(canonicalize_name(name), "") for name in names]
+    seen = set()
+    while todo:
+        name, extra = found = todo.pop()
+        if found in seen:
+            continue
+        seen.add(found)
+        for needed in map(Requirement, metadata.requires(name) or ()):
+            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                todo += [(canonicalize_name(needed.name), e) for e in ("", *needed.extras)]
+    # BentoML adds itself.
+    packages = {name for name, _ in seen} - {"bentoml"}
+    return (f"{name}=={metadata.version(name)}" for name in packages)
+
+
+if __name__ == "__main__":
+    main()

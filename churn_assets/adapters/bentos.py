@@ -1,0 +1,140 @@
+"""Builds the bento of a model; `serving` it, to try it, is in the module of that name.
+
+BentoML is never imported in this process, which may live for weeks: it keeps global state from
+one build to the next. `bento/build.py` and `bentoml serve` run as processes of their own.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import churn_assets
+from churn_assets.adapters.serving import BentoError, environment, serving, tail
+from churn_assets.contracts.contract import Contract
+from churn_assets.core.scorer import Scorer
+
+__all__ = ["BentoError", "BentoStore", "BuiltBento", "serving"]
+
+PACKAGE = Path(churn_assets.__file__).parent
+SOURCE = PACKAGE.parent / "bento"
+SERVED_MODULES = (
+    "__init__.py",
+    "contracts/__init__.py",
+    "contracts/contract.py",
+    "contracts/request.py",
+    "core/__init__.py",
+    "core/scorer.py",
+)
+"""The part of this package that a bento takes along."""
+
+BUILD_TIMEOUT = 300.0
+
+
+@dataclass(frozen=True)
+class BuiltBento:
+    """A bento in the store and as an archive.
+
+    Attributes:
+        tag: name:version.
+        model_tag: exact tag of the model that it serves.
+        archive: the `.bento` file, for `bentoml import` or to serve elsewhere.
+        size_bytes: of the archive.
+    """
+
+    tag: str
+    model_tag: str
+    archive: Path
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class BentoStore:
+    """A BentoML home, where `bentoml list` and `bentoml serve` look.
+
+    Attributes:
+        home: the folder, BENTOML_HOME.
+        source: the folder with `service.py` and `build.py`.
+    """
+
+    home: Path
+    source: Path = SOURCE
+
+    def build(
+        self,
+        *,
+        scorer: Scorer,
+        contract: Contract,
+        name: str,
+        version: str,
+        labels: Mapping[str, str],
+        export_to: Path,
+    ) -> BuiltBento:
+        """Saves the scorer as the model `name:version` and builds the bento of the same tag.
+
+        One that is already there is replaced.
+
+        Args:
+            name: lower-case letters, digits, `_`, `-` and `.`.
+            version: of the model, under the same rule.
+            export_to: folder that gets `<name>-<version>.bento`.
+
+        Raises:
+            BentoError: the scorer is not of this contract, or BentoML failed; then the message
+                ends with what it said.
+        """
+        if unknown := sorted(set(scorer.inputs) - set(contract.model_inputs)):
+            raise BentoError(f"contract {contract.name!r} has no {', '.join(unknown)} to score by")
+        self.home.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix="churn-bento-") as scratch:
+            context, model = Path(scratch, "context"), Path(scratch, "model")
+            _write_context(context, self.source, contract)
+            scorer.save(model)
+            output = _run(
+                [
+                    sys.executable, str(self.source / "build.py"), f"{name}:{version}",
+                    "--context", str(context), "--model", str(model),
+                    "--labels", json.dumps(dict(labels)), "--export-to", str(export_to.resolve()),
+                ],
+                environment(self.home),
+            )  # fmt: skip
+        built = json.loads(output.splitlines()[-1])
+        return BuiltBento(**built | {"archive": Path(built["archive"])})
+
+
+def _write_context(folder: Path, source: Path, contract: Contract) -> None:
+    for module in SERVED_MODULES:
+        target = folder / PACKAGE.name / module
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PACKAGE / module, target)
+    shutil.copyfile(source / "service.py", folder / "service.py")
+    texts = {
+        "contract.json": contract.model_dump_json(indent=2),
+        "derived.py": contract.derived_module(),
+        "README.md": f"# Churn of: {contract.description}\n\n"
+        f"Contract `{contract.name}` {contract.version}. `POST /predict` with one customer as JSON "
+        "answers with the probability of churn.\n",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _run(command: list[str], variables: dict[str, str]) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            check=False,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_TIMEOUT,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BentoError(f"the build took more than {BUILD_TIMEOUT:g} s") from error
+    if done.returncode != 0:
+        raise BentoError(f"the build failed:\n{tail(done.stderr or done.stdout)}")
+    return done.stdout

@@ -1,0 +1,205 @@
+"""The tables on Delta Lake: one table an asset, one partition a month, every version kept.
+
+Our own few lines over `deltalake`, because `dagster-deltalake` 0.29 returns only the first of
+several months and overwrites a whole table where its partition is a string.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from tenacity import (
+    before_sleep_log,
+    retry,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from churn_assets.contracts.contract import MONTH
+
+PROVENANCE = "lake"
+"""Key of `DataFrame.attrs` under which a frame says which table versions it came from."""
+
+SOURCE_KEY = "source."
+
+Versions = dict[str, int]
+
+log = logging.getLogger(__name__)
+
+commit_again = retry(
+    retry=retry_if_exception_type(CommitFailedError),
+    wait=wait_random_exponential(multiplier=0.2, max=10),
+    stop=stop_after_attempt(12),
+    before_sleep=before_sleep_log(log, logging.INFO),
+    reraise=True,
+)
+"""Two writers of one month: the later commit is refused by Delta and made again."""
+
+
+class LakeError(LookupError):
+    """A table, a month or a version that is not in the lake."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write did: rows and bytes of the part written, and the table's version with it."""
+
+    rows: int
+    bytes: int
+    version: int
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Delta tables below one path or object-store URL.
+
+    Attributes:
+        root: local path or URL.
+        options: storage options of the object store.
+    """
+
+    root: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def write(
+        self,
+        table: str,
+        frame: pd.DataFrame,
+        month: str | None = None,
+        sources: Versions | None = None,
+    ) -> Written:
+        """Replaces a month of a table, or all of it, in one atomic commit.
+
+        Writing the same again leaves the table the same, at a new version.
+
+        Args:
+            month: the month that the frame holds; None replaces the whole table.
+            sources: versions of the tables that the frame was made from, kept with the commit.
+        """
+        arrow = pa.Table.from_pandas(_storable(frame), preserve_index=False)
+        return self._write(table, arrow, month, dict(sources or {}))
+
+    @commit_again
+    def _write(self, table: str, arrow: pa.Table, month: str | None, sources: Versions) -> Written:
+        write_deltalake(
+            self._uri(table),
+            arrow,
+            mode="overwrite",
+            partition_by=None if month is None else [MONTH],
+            predicate=None if month is None else f"{MONTH} = '{month}'",
+            schema_mode="merge" if month is not None else "overwrite",
+            storage_options=dict(self.options),
+            commit_properties=CommitProperties(
+                custom_metadata={SOURCE_KEY + name: str(v) for name, v in sources.items()}
+            ),
+        )
+        delta = self._open(table)
+        return Written(rows=arrow.num_rows, bytes=_bytes(delta, month), version=delta.version())
+
+    def read(
+        self, table: str, months: Sequence[str] | None = None, version: int | None = None
+    ) -> pd.DataFrame:
+        """Reads months of a table as one frame.
+
+        Args:
+            months: the months to read; None reads all there are.
+            version: an earlier version of the table; None reads the newest.
+
+        Returns:
+            The rows, in no promised order; `attrs["lake"]` holds the version that was read.
+
+        Raises:
+            LakeError: the table, one of the months or the version is not there.
+        """
+        delta = self._open(table, version)
+        if months is not None:
+            self._require(delta, table, months)
+        filters = None if months is None else [(MONTH, "in", list(months))]
+        frame: pd.DataFrame = delta.to_pandas(filters=filters, types_mapper=_types)
+        frame.attrs[PROVENANCE] = {table: delta.version()}
+        return frame
+
+    def months(self, table: str) -> list[str]:
+        """The months that a table has, in order; none where there is no table yet."""
+        try:
+            return _months(self._open(table))
+        except LakeError:
+            return []
+
+    def rows_by_month(self, table: str) -> dict[str, int]:
+        """Rows of each month that a table has; none where there is no table yet."""
+        try:
+            files = _files(self._open(table))
+        except LakeError:
+            return {}
+        if files.empty:
+            return {}
+        rows = files.groupby(f"partition.{MONTH}")["num_records"].sum()
+        return {str(month): int(count) for month, count in rows.items()}
+
+    def version(self, table: str) -> int:
+        """The newest version of a table."""
+        return int(self._open(table).version())
+
+    def sources(self, table: str, version: int | None = None) -> Versions:
+        """Versions of the tables that a version of a table was made from."""
+        commit = self._open(table, version).history(1)[0]
+        return {
+            key.removeprefix(SOURCE_KEY): int(value)
+            for key, value in commit.items()
+            if key.startswith(SOURCE_KEY)
+        }
+
+    def _require(self, delta: DeltaTable, table: str, months: Sequence[str]) -> None:
+        if missing := sorted(set(months) - set(_months(delta))):
+            raise LakeError(
+                f"table {table!r} in {self.root} has no month {', '.join(missing)}: materialise it"
+            )
+
+    def _open(self, table: str, version: int | None = None) -> DeltaTable:
+        uri = self._uri(table)
+        try:
+            return DeltaTable(uri, version=version, storage_options=dict(self.options))
+        except TableNotFoundError as error:
+            raise LakeError(f"table {table!r} is not in {self.root}: materialise it") from error
+        except DeltaError as error:
+            if version is None:
+                raise
+            raise LakeError(f"table {table!r} in {self.root} has no version {version}") from error
+
+    def _uri(self, table: str) -> str:
+        return f"{self.root.rstrip('/')}/{table}"
+
+
+def _storable(frame: pd.DataFrame) -> pd.DataFrame:
+    empty = [name for name in frame if frame[name].dtype == object and frame[name].isna().all()]
+    return frame.astype(dict.fromkeys(empty, "string[pyarrow]"))
+
+
+def _types(arrow: pa.DataType) -> Any:
+    """The pandas types that keep nulls apart from values; None leaves it to pandas."""
+    if pa.types.is_string(arrow) or pa.types.is_large_string(arrow):
+        return pd.StringDtype("pyarrow")
+    return {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get(arrow)
+
+
+def _months(delta: DeltaTable) -> list[str]:
+    return sorted({part[MONTH] for part in delta.partitions()})
+
+
+def _bytes(delta: DeltaTable, month: str | None) -> int:
+    files = _files(delta)
+    if month is not None and len(files):
+        files = files[files[f"partition.{MONTH}"] == month]
+    return int(files["size_bytes"].sum()) if len(files) else 0
+
+
+def _files(delta: DeltaTable) -> pd.DataFrame:
+    files: pd.DataFrame = pa.table(delta.get_add_actions(flatten=True)).to_pandas()
+    return files

@@ -1,0 +1,156 @@
+"""Trained models in MLflow: the run that made one, its registered version, and the way back.
+
+MLflow is imported inside the functions: it takes seconds.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from churn_assets.adapters.records import ModelRecord
+from churn_assets.contracts.contract import Contract
+from churn_assets.core.features import model_frame
+from churn_assets.core.pipelines import SKOPS_TRUSTED
+from churn_assets.core.scorer import Scorer
+from churn_assets.core.training import Candidate, TrainedModel
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+CHALLENGER = "challenger"
+SCORER_PATH = "scorer"
+
+
+def register_model(
+    trained: TrainedModel,
+    scorer: Scorer,
+    rows: pd.DataFrame,
+    contract: Contract,
+    *,
+    name: str,
+    seed: int,
+    table_versions: Mapping[str, int],
+    lake_root: str,
+) -> ModelRecord:
+    """Writes a trained model to the active MLflow run and registers it as the challenger.
+
+    Args:
+        rows: some training rows, for the signature and as an example.
+        table_versions: versions of the lake's tables, by name.
+    """
+    import mlflow
+    import mlflow.sklearn
+
+    run_id = mlflow.active_run().info.run_id
+    for candidate in trained.candidates:
+        _log_candidate(candidate)
+    chosen = next(one for one in trained.candidates if one.name == trained.chosen)
+    mlflow.log_params({"chosen": trained.chosen, "seed": seed, **chosen.params})
+    mlflow.log_metrics({"cv_log_loss": chosen.log_loss, "cv_roc_auc": chosen.auc})
+    mlflow.log_dict(contract.model_dump(mode="json"), "contract.json")
+    _log_inputs(table_versions, lake_root)
+    _log_scorer(scorer)
+    inputs = model_frame(rows, contract)
+    logged = mlflow.sklearn.log_model(
+        trained.estimator,
+        name="model",
+        serialization_format="skops",
+        skops_trusted_types=list(SKOPS_TRUSTED),
+        pip_requirements=_requirements(),
+        signature=_signature(inputs, trained),
+        registered_model_name=name,
+    )
+    version = str(logged.registered_model_version)
+    _client().set_registered_model_alias(name, CHALLENGER, version)
+    return ModelRecord(
+        name=name,
+        version=version,
+        run_id=run_id,
+        chosen=trained.chosen,
+        contract_name=contract.name,
+        contract_version=contract.version,
+        seed=seed,
+        table_versions=dict(table_versions),
+        cross_validation={
+            one.name: {"log_loss": one.log_loss, "roc_auc": one.auc} for one in trained.candidates
+        },
+    )
+
+
+def load_scorer(record: ModelRecord) -> Scorer:
+    """The compiled scorer of a registered version."""
+    import mlflow.artifacts
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(
+            run_id=record.run_id, artifact_path=SCORER_PATH, dst_path=folder
+        )
+        return Scorer.load(Path(path))
+
+
+def log_to_run(
+    record: ModelRecord, metrics: Mapping[str, float], documents: Mapping[str, str]
+) -> None:
+    """Adds metrics and text files to the run of a model that is already registered."""
+    client = _client()
+    for name, value in metrics.items():
+        client.log_metric(record.run_id, name, value)
+    for path, text in documents.items():
+        client.log_text(record.run_id, text, path)
+
+
+def _client() -> MlflowClient:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient()
+
+
+def _log_candidate(candidate: Candidate) -> None:
+    import mlflow
+
+    with mlflow.start_run(run_name=candidate.name, nested=True):
+        mlflow.log_params({"candidate": candidate.name, **candidate.params})
+        mlflow.log_metrics(
+            {
+                "cv_log_loss": candidate.log_loss,
+                "cv_log_loss_std_error": candidate.log_loss_std_error,
+                "cv_roc_auc": candidate.auc,
+            }
+        )
+
+
+def _log_inputs(table_versions: Mapping[str, int], lake_root: str) -> None:
+    import mlflow
+    from mlflow.data.delta_dataset_source import DeltaDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    for table, version in table_versions.items():
+        source = DeltaDatasetSource(path=f"{lake_root}/{table}", delta_table_version=version)
+        dataset = MetaDataset(source, name=table, digest=f"v{version}")
+        mlflow.log_input(dataset, context="training")
+
+
+def _log_scorer(scorer: Scorer) -> None:
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        scorer.save(Path(folder))
+        mlflow.log_artifacts(folder, SCORER_PATH)
+
+
+def _signature(inputs: pd.DataFrame, trained: TrainedModel) -> Any:
+    from mlflow.models import infer_signature
+
+    return infer_signature(inputs, trained.estimator.predict(inputs))
+
+
+def _requirements() -> list[str]:
+    """Given outright, for MLflow's own inference of them takes seconds."""
+    from importlib.metadata import version
+
+    return [f"{name}=={version(name)}" for name in ("numpy", "pandas", "scikit-learn", "skops")]

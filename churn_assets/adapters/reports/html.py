@@ -1,0 +1,45 @@
+"""Reports as HTML files that need nothing beside themselves."""
+
+import base64
+
+from churn_assets.adapters.reports import words
+from churn_assets.adapters.reports.markdown import most_moved_first
+from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
+from churn_assets.core.drift import DriftReport
+from churn_assets.core.evaluation import EvaluationReport
+
+
+def render_evaluation(report: EvaluationReport) -> str:
+    """One self-contained page on a model's quality."""
+    return _render("evaluation.html.j2", report, evaluation_plots(report))
+
+
+def render_drift(report: DriftReport) -> str:
+    """One self-contained page on a month's drift."""
+    return _render("drift.html.j2", report, drift_plots(report), features=most_moved_first(report))
+
+
+def _render(
+    template: str, report: EvaluationReport | DriftReport, plots: dict[str, bytes], **values: object
+) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("churn_assets.adapters.reports"),
+        # Categories are whatever a customer's data says: none of it may become markup.
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=words.number,
+        percent=words.percent,
+        interval=words.interval,
+        p_value=words.p_value,
+        headline=words.headline,
+    )
+    images = {name: base64.b64encode(png).decode() for name, png in plots.items()}
+    return environment.get_template(template).render(
+        report=report, verdicts=report.verdicts, plots=images, words=words, **values
+    )

@@ -1,0 +1,164 @@
+"""Serves a bento for a while, to try it: a real `bentoml serve` on a free local port."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+GRACE = 10.0
+"""Seconds that a server has to finish its requests when it is told to stop."""
+
+LOG_LINES = 40
+
+
+class BentoError(RuntimeError):
+    """A bento could not be built or served; the message ends with what the process said last."""
+
+
+@contextmanager
+def serving(tag_or_path: str, home: Path, *, timeout: float = 60) -> Iterator[str]:
+    """Serves a bento for as long as the block lasts.
+
+    Args:
+        tag_or_path: name:version in the store, a `.bento` archive, or the folder of a bento.
+        home: of the store; it is only read.
+        timeout: seconds within which the server must be ready.
+
+    Yields:
+        The base URL, once the server is ready.
+
+    Raises:
+        BentoError: there is no such bento, or its server did not get ready.
+    """
+    with TemporaryDirectory(prefix="churn-serve-", ignore_cleanup_errors=True) as scratch:
+        target = _target(tag_or_path, home, Path(scratch))
+        log, port = Path(scratch, "log"), _free_port()
+        command = ["bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(port)]
+        with log.open("wb") as sink:
+            process = psutil.Popen(
+                [sys.executable, "-m", *command],
+                cwd=scratch,
+                env=environment(Path(scratch)),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        workers: list[psutil.Process] = []
+        try:
+            _await_ready(process, port, log, timeout)
+            workers = process.children(recursive=True)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            _stop(process, workers)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Environment of a BentoML process: its home, and no telemetry."""
+    return os.environ | {"BENTOML_HOME": str(home.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
+
+
+def tail(text: str) -> str:
+    """The last lines, where a process says what ended it."""
+    return "\n".join(text.strip().splitlines()[-LOG_LINES:])
+
+
+def predictions(url: str, customers: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """Asks a served bento about customers, one request each over one connection.
+
+    Args:
+        url: base URL of the service.
+        customers: request bodies, see `core.features.requests`.
+
+    Returns:
+        Churn probabilities, shape (n,).
+
+    Raises:
+        BentoError: the service answered anything but 200.
+    """
+    with httpx.Client(base_url=url, timeout=30) as client:
+        return np.array([_prediction(client, customer) for customer in customers])
+
+
+def _prediction(client: httpx.Client, customer: Mapping[str, Any]) -> float:
+    answer = client.post("/predict", json=dict(customer))
+    if answer.status_code != httpx.codes.OK:
+        raise BentoError(f"{client.base_url}predict answered {answer.status_code}: {answer.text}")
+    return float(answer.json()["churn_probability"])
+
+
+def _target(tag_or_path: str, home: Path, scratch: Path) -> str:
+    """What to serve with `scratch` as BentoML's home.
+
+    There a server may write what it likes. In the home of the store it would empty the folder in
+    which another server counts its requests.
+    """
+    path = Path(tag_or_path)
+    if path.suffix == ".bento" and path.is_file():
+        try:
+            with tarfile.open(path) as archive:
+                archive.extractall(scratch / "bento", filter="data")
+        except tarfile.TarError as error:
+            raise BentoError(f"{path} is no archive of a bento: {error}") from error
+        return str(scratch / "bento")
+    for folder in ("bentos", "models"):
+        if (home / folder).is_dir():
+            (scratch / folder).symlink_to(home.resolve() / folder)
+    if (path / "bento.yaml").is_file():
+        return str(path.resolve())
+    # BentoML would take the start of a version for the version.
+    if not (home / "bentos" / tag_or_path.replace(":", "/") / "bento.yaml").is_file():
+        raise BentoError(f"there is no bento {tag_or_path!r} in {home}")
+    return tag_or_path
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await_ready(process: psutil.Popen, port: int, log: Path, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not _is_ready(port):
+        if process.poll() is not None:
+            raise BentoError(f"the server ended:\n{tail(log.read_text(errors='replace'))}")
+        if time.monotonic() > deadline:
+            said = tail(log.read_text(errors="replace"))
+            raise BentoError(f"the server was not ready within {timeout:g} s:\n{said}")
+        time.sleep(0.05)
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    with closing(connection), suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/readyz")
+        with connection.getresponse() as response:
+            return response.status == 200
+    return False
+
+
+def _stop(process: psutil.Popen, workers: list[psutil.Process]) -> None:
+    """Ends the server and its workers, which lead process groups of their own."""
+    family = {process, *workers}
+    if process.poll() is None:
+        family |= set(process.children(recursive=True))
+        process.terminate()  # It tells its workers, and ends after them.
+        psutil.wait_procs([process], timeout=GRACE)
+    for survivor in family:
+        with suppress(psutil.NoSuchProcess):
+            survivor.kill()
+    psutil.wait_procs(family, timeout=GRACE)

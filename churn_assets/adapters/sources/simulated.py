@@ -1,0 +1,31 @@
+"""The simulated operator as a source."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from churn_assets.adapters.sources.source import SourceError, as_labels, as_snapshot
+from churn_assets.contracts.contract import Contract
+from churn_assets.core.simulator import Simulator
+
+
+@dataclass(frozen=True)
+class SimulatedSource:
+    """Any number of customers of an operator that does not exist; speaks `telecom` only."""
+
+    contract: Contract
+    simulator: Simulator
+
+    @property
+    def single_snapshot(self) -> bool:
+        return False
+
+    def snapshot(self, month: str) -> pd.DataFrame:
+        return as_snapshot(self.simulator.snapshot(month), self.contract, "the simulated operator")
+
+    def labels(self, month: str) -> pd.DataFrame:
+        try:
+            labels = self.simulator.labels(month)
+        except ValueError as error:
+            raise SourceError(str(error)) from error
+        return as_labels(labels, self.contract, month, "the simulated operator")

@@ -1,0 +1,46 @@
+"""Every number that decides whether a check passes, in one place."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Limits(BaseModel):
+    """Limits of the asset checks; each is overridden by CHURN_LIMITS__<NAME>."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Data
+    max_quarantined_share: float = Field(0.10, ge=0, le=1)
+    """Share of a month's rows that may be quarantined."""
+    min_rows_to_usual: float = Field(0.5, ge=0, le=1)
+    """A month may have this share of the median rows of the months before, not fewer."""
+    max_rows_to_usual: float = Field(2.0, ge=1)
+    """A month may have this many times the median rows of the months before, not more."""
+    max_null_share: float = Field(0.5, ge=0, le=1)
+    """Share of nulls that a nullable feature may have."""
+    max_label_auc_of_one_feature: float = Field(0.99, ge=0.5, le=1)
+    """A single feature that ranks the labels better than this knows them: a leak."""
+    max_unknown_id_share: float = Field(0.01, ge=0, le=1)
+    """Share of a month's labels that may be about ids that its snapshot does not have."""
+    min_label_rate: float = Field(0.001, ge=0, le=1)
+    max_label_rate: float = Field(0.6, ge=0, le=1)
+
+    # Training
+    min_labelled_rows: int = Field(200, ge=1)
+    min_rows_of_each_class: int = Field(50, ge=1)
+
+    # Evaluation
+    min_auc: float = Field(0.65, ge=0.5, le=1)
+    max_calibration_error: float = Field(0.05, ge=0, le=1)
+    min_slice_auc: float = Field(0.55, ge=0, le=1)
+    """A slice is weak when even the upper bound of its 95% interval is below this."""
+    min_slice_rows_of_each_class: int = Field(20, ge=1)
+    """Slices with fewer rows of a class are reported, not judged."""
+    min_gain_over_baseline: float = Field(0.0, ge=0)
+    """The lower 95% bound of the log loss saved against the simple baseline must be above this."""
+
+    # Drift
+    max_drift_p_value: float = Field(0.01, gt=0, lt=1)
+    min_drift_effect: float = Field(0.10, gt=0, le=1)
+    """A feature drifts when its corrected p-value is below the one and its effect at least this."""
+    max_null_share_rise: float = Field(0.05, gt=0, le=1)
+    max_unseen_share: float = Field(0.05, ge=0, le=1)

@@ -1,0 +1,76 @@
+"""Text to typed values, and which texts could not be read. No value is ever changed silently."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from churn_assets.contracts.contract import NUMBER_LIMIT, Column
+from churn_assets.contracts.schemas import TEXT
+
+NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+Faults = dict[str, "np.ndarray[Any, np.dtype[np.bool_]]"]
+"""For each rule the rows, as a mask of shape (n,), that break it."""
+
+
+def parse_column(text: pd.Series, column: Column) -> tuple[pd.Series, Faults]:
+    """Reads one column of text as the kind that the contract gives it.
+
+    Blank text is null. A value that cannot be read is null in the result and true in the mask of
+    the rule it broke.
+
+    Args:
+        text: pyarrow strings, shape (n,).
+
+    Returns:
+        The values in the contract's dtype, and the faults.
+    """
+    arrow = pa.chunked_array(pa.array(text, type=pa.large_string()))
+    trimmed = pc.utf8_trim_whitespace(arrow)
+    blank = _mask(pc.equal(trimmed, ""))
+    if column.kind == "number":
+        return _parse_number(trimmed, blank, column, text.index)
+    if column.kind == "flag":
+        return _parse_flag(trimmed, blank, text.index)
+    return text.mask(blank).astype(TEXT) if blank.any() else text.astype(TEXT), {}
+
+
+def parse_label(text: pd.Series) -> tuple[pd.Series, Faults]:
+    """Reads a label column; a blank label is null: not known."""
+    arrow = pc.utf8_trim_whitespace(pa.chunked_array(pa.array(text, type=pa.large_string())))
+    return _parse_flag(arrow, _mask(pc.equal(arrow, "")), text.index)
+
+
+def _parse_number(
+    text: pa.ChunkedArray, blank: Any, column: Column, index: pd.Index
+) -> tuple[pd.Series, Faults]:
+    given = ~blank & _mask(pc.is_valid(text))
+    readable = _mask(pc.match_substring_regex(text, NUMBER))
+    digits = pc.replace_substring_regex(text, r"^\+", "")
+    values = pc.if_else(pa.array(readable), digits, None).cast(pa.float64()).to_numpy()
+    faults = {"must be a number": given & ~readable}
+    with np.errstate(invalid="ignore"):
+        too_large = readable & ~(np.abs(values) <= NUMBER_LIMIT)
+    faults[f"must lie within {NUMBER_LIMIT:g} of zero"] = too_large
+    values = np.where(too_large, np.nan, values)
+    if not column.whole:
+        return pd.Series(values, index=index), faults
+    broken = np.isfinite(values) & (values != np.floor(values))
+    faults["must be a whole number"] = broken
+    whole = pd.Series(np.where(broken, np.nan, values), index=index).astype("Int64")
+    return whole, faults
+
+
+def _parse_flag(text: pa.ChunkedArray, blank: Any, index: pd.Index) -> tuple[pd.Series, Faults]:
+    lower = pd.Series(pc.utf8_lower(text).to_pandas().to_numpy(), index=index)
+    values = lower.map(FLAGS).astype("boolean")
+    given = ~blank & _mask(pc.is_valid(text))
+    return values, {"must be true or false": given & values.isna().to_numpy()}
+
+
+def _mask(condition: pa.ChunkedArray) -> Any:
+    return pc.fill_null(condition, False).to_numpy().astype(bool)

@@ -1,0 +1,207 @@
+"""Verdicts on data: what the checks of the tables before training decide."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from churn_assets.contracts.contract import MONTH, Contract
+from churn_assets.core.features import model_frame
+from churn_assets.core.limits import Limits
+from churn_assets.core.splitting import (
+    CALIBRATION,
+    SPLIT,
+    TEST,
+    TRAINING,
+    ids_on_two_sides,
+    of_split,
+)
+from churn_assets.core.validation import Validation
+from churn_assets.core.verdict import Verdict
+
+SAME_PROBABILITY = 1e-12
+"""Largest difference between two computations of one probability."""
+
+
+def rows_present(rows: int, month: str) -> Verdict:
+    """A month without customers is a fault of the source."""
+    return Verdict(
+        rows > 0, f"The source delivered {rows:,} rows for {month}; at least 1 is needed.",
+        {"rows": rows, "limit": 1},
+    )  # fmt: skip
+
+
+def row_count_as_usual(rows: int, earlier: Mapping[str, int], limits: Limits) -> Verdict:
+    """The month's rows against the median of the months before; passes where there are none."""
+    if not earlier:
+        return Verdict(True, "No earlier month to compare with.", {"rows": rows})
+    usual = float(np.median(list(earlier.values())))
+    low, high = limits.min_rows_to_usual * usual, limits.max_rows_to_usual * usual
+    return Verdict(
+        low <= rows <= high,
+        f"{rows:,} rows against {usual:,.0f} in a usual month; "
+        f"{low:,.0f} to {high:,.0f} are expected.",
+        {"rows": rows, "usual_rows": usual, "min_rows": low, "max_rows": high},
+    )
+
+
+def label_rate_within_bounds(labels: pd.Series, limits: Limits) -> Verdict:
+    """The share of leavers among known labels is believable."""
+    known = labels.dropna()
+    low, high = limits.min_label_rate, limits.max_label_rate
+    numbers: dict[str, float | int | str] = {
+        "known_labels": len(known), "min_rate": low, "max_rate": high,
+    }  # fmt: skip
+    if known.empty:
+        return Verdict(False, "No label is known; at least one customer's must be.", numbers)
+    rate = float(known.mean())
+    return Verdict(
+        low <= rate <= high,
+        f"{rate:.2%} of {len(known):,} customers left; {low:.2%} to {high:.2%} is believable.",
+        {"label_rate": rate, **numbers},
+    )
+
+
+def every_id_known(labelled: pd.Series, customers: pd.Series, limits: Limits) -> Verdict:
+    """Labels are about customers of the month's snapshot, not of another; at the limit passes.
+
+    A few may be unknown: their rows came without a readable id.
+    """
+    unknown = labelled[~labelled.isin(customers)]
+    share = len(unknown) / len(labelled) if len(labelled) else 0.0
+    limit = limits.max_unknown_id_share
+    shown = f", such as {', '.join(unknown.head(3).astype(str))}" if len(unknown) else ""
+    return Verdict(
+        share <= limit,
+        f"{len(unknown):,} labelled ids ({share:.2%}) are not in the month's snapshot{shown}; "
+        f"at most {limit:.2%} may be unknown.",
+        {"unknown_ids": len(unknown), "unknown_share": share, "limit": limit},
+    )
+
+
+def quarantined_share_within_limit(validation: Validation, limits: Limits) -> Verdict:
+    """Too many broken rows mean a broken delivery, not broken rows; at the limit passes."""
+    share, limit = validation.quarantined_share, limits.max_quarantined_share
+    return Verdict(
+        share <= limit and not validation.accepted.empty,
+        f"{len(validation.quarantined):,} of {validation.rows:,} rows ({share:.2%}) broke the "
+        f"contract; at most {limit:.2%} may, and one row must be left.",
+        {
+            "quarantined_rows": len(validation.quarantined),
+            "quarantined_share": share,
+            "limit": limit,
+        },
+    )
+
+
+def nulls_within_limit(features: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
+    """No feature is mostly null; at the limit passes."""
+    names = [column.name for column in contract.features if column.nullable]
+    shares = features[names].isna().mean()
+    limit = limits.max_null_share
+    above = shares[shares > limit]
+    found = ", ".join(f"{name} {share:.1%}" for name, share in above.items()) or "none"
+    return Verdict(
+        above.empty,
+        f"Features with more than {limit:.0%} nulls: {found}.",
+        {"highest_null_share": float(shares.max()) if len(shares) else 0.0, "limit": limit},
+    )
+
+
+def enough_rows_of_both_classes(rows: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
+    """There is enough to learn from, to calibrate on and to test on."""
+    label = contract.label.name
+    counts = {split: of_split(rows, split)[label] for split in (TRAINING, CALIBRATION, TEST)}
+    leavers, stayers = int(rows[label].sum()), int((~rows[label]).sum())
+    one_sided = [split for split, labels in counts.items() if labels.nunique() < 2]
+    needed, each = limits.min_labelled_rows, limits.min_rows_of_each_class
+    lacking = f" Without rows of both classes: {', '.join(one_sided)}." if one_sided else ""
+    return Verdict(
+        len(rows) >= needed and min(leavers, stayers) >= each and not one_sided,
+        f"{len(rows):,} labelled rows: {leavers:,} left, {stayers:,} stayed. At least {needed:,} "
+        f"rows and {each:,} of each class are needed, both classes in each split.{lacking}",
+        {
+            "rows": len(rows), "min_rows": needed, "left": leavers, "stayed": stayers,
+            "min_rows_of_each_class": each,
+        },
+    )  # fmt: skip
+
+
+def no_id_on_two_sides(rows: pd.DataFrame, contract: Contract) -> Verdict:
+    """No customer is both learnt from and tested on."""
+    twice = ids_on_two_sides(rows, contract)
+    return Verdict(
+        not twice,
+        f"{len(twice):,} customers are on more than one side of the split; none may be.",
+        {"ids_on_two_sides": len(twice), "limit": 0},
+    )
+
+
+def no_feature_knows_the_label(rows: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
+    """No single feature ranks the labels all but perfectly, as one made after the fact would."""
+    limit = limits.max_label_auc_of_one_feature
+    numbers: dict[str, float | int | str] = {"limit": limit}
+    label = rows[contract.label.name].to_numpy(dtype=bool)
+    if rows.empty or label.all() or not label.any():
+        return Verdict(True, "One class only: nothing to rank.", numbers)
+    inputs = model_frame(rows, contract)
+    aucs = {name: _auc_alone(inputs[name], label) for name in contract.model_inputs}
+    name, auc = max(aucs.items(), key=lambda item: item[1])
+    return Verdict(
+        auc <= limit,
+        f"The best feature alone, {name}, has ROC AUC {auc:.3f}; above {limit:g} it is a leak.",
+        {"feature": name, "auc": auc, **numbers},
+    )
+
+
+def scorer_equals_pipeline(scorer: np.ndarray, pipeline: np.ndarray) -> Verdict:
+    """The compiled scorer gives the pipeline's probabilities."""
+    return _same_probabilities("Scorer and pipeline", scorer, pipeline)
+
+
+def answers_as_the_model(answers: np.ndarray, scorer: np.ndarray) -> Verdict:
+    """The served bento gives the scorer's probabilities."""
+    return _same_probabilities("Bento and scorer", answers, scorer)
+
+
+def _same_probabilities(who: str, given: np.ndarray, expected: np.ndarray) -> Verdict:
+    gap = float(np.abs(given - expected).max(initial=0.0))
+    return Verdict(
+        gap <= SAME_PROBABILITY,
+        f"{who} differ by at most {gap:.2g} over {len(expected):,} rows; "
+        f"{SAME_PROBABILITY:g} is allowed.",
+        {"largest_difference": gap, "limit": SAME_PROBABILITY, "rows": len(expected)},
+    )
+
+
+def reproducible(first: np.ndarray, second: np.ndarray) -> Verdict:
+    """Fitted again from the same rows, the model gives the same probabilities, bit for bit."""
+    differing = int((first != second).sum())
+    return Verdict(
+        differing == 0,
+        f"Fitted again, {differing:,} of {len(first):,} probabilities differ; none may.",
+        {"differing_rows": differing, "limit": 0},
+    )
+
+
+def _auc_alone(values: pd.Series, label: np.ndarray) -> float:
+    """ROC AUC of one feature by rank, in either direction; a category counts as its rate."""
+    from sklearn.metrics import roc_auc_score
+
+    if values.dtype == object:
+        rates = pd.Series(label, dtype=float).groupby(values.fillna("").to_numpy())
+        values = rates.transform("mean")
+    numbers = values.fillna(values.median()).fillna(0.0).clip(-1e15, 1e15)
+    auc = float(roc_auc_score(label, numbers))
+    return max(auc, 1 - auc)
+
+
+def rows_by_month(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """How many rows each month gives to each split, and the share that left."""
+    label = rows[contract.label.name].astype("float64")
+    return (
+        rows.assign(left=label)
+        .groupby([MONTH, SPLIT])
+        .agg(rows=("left", "size"), left=("left", "sum"), rate=("left", "mean"))
+        .reset_index()
+    )

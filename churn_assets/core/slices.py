@@ -1,0 +1,122 @@
+"""The groups of customers on which the evaluation is repeated."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from churn_assets.contracts.contract import Column, Contract, Frozen
+from churn_assets.core.limits import Limits
+from churn_assets.core.metrics import Floats, Interval, Scored, bootstrap
+
+SLICE_RESAMPLES = 200
+SLICE_METRICS = (
+    "roc_auc", "pr_auc", "log_loss", "brier", "calibration_error", "profit_per_customer"
+)  # fmt: skip
+
+MISSING = "missing"
+OTHERS = "all others"
+QUARTILES = (0.25, 0.5, 0.75)
+MOST_VALUES = 20
+"""Categories of a column that become slices, most frequent first; the rest share one."""
+
+Mask = NDArray[np.bool_]
+
+
+class Slice(Frozen):
+    """The metrics of one group of customers.
+
+    Attributes:
+        judged: it has enough rows of both classes for a verdict.
+        weak: it is judged, and even the upper bound of its ROC AUC is below the limit.
+    """
+
+    column: str
+    value: str
+    sensitive: bool
+    rows: int
+    positives: int
+    mean_probability: float
+    metrics: dict[str, Interval]
+    judged: bool
+    weak: bool
+
+
+def evaluate_slices(
+    test: pd.DataFrame,
+    y: Floats,
+    p: Floats,
+    contract: Contract,
+    limits: Limits,
+    resamples: int,
+    seed: int,
+) -> Iterator[Slice]:
+    """Metrics of every slice of typed rows.
+
+    Args:
+        test: rows with the contract's features, (n,).
+        y: labels, 0.0 or 1.0, (n,).
+        p: probabilities, (n,).
+        limits: say which slices are judged and what is weak.
+        resamples: bootstrap draws behind each interval, of which slices take at most 200.
+    """
+    enough = limits.min_slice_rows_of_each_class
+    for column, value, mask in slices_of(test, contract):
+        scored = Scored.of(y[mask], p[mask], contract.economics)
+        rows, positives = int(mask.sum()), int(y[mask].sum())
+        found = bootstrap(
+            scored.metrics, rows, resamples=min(resamples, SLICE_RESAMPLES), seed=seed
+        )
+        judged = min(positives, rows - positives) >= enough
+        high = found["roc_auc"].high
+        yield Slice(
+            column=column.name,
+            value=value,
+            sensitive=column.sensitive,
+            rows=rows,
+            positives=positives,
+            mean_probability=p[mask].mean(),
+            metrics={name: found[name] for name in SLICE_METRICS},
+            judged=judged,
+            weak=judged and high is not None and high < limits.min_slice_auc,
+        )
+
+
+def slices_of(frame: pd.DataFrame, contract: Contract) -> Iterator[tuple[Column, str, Mask]]:
+    """Column, value in words and rows (n,) of every slice that has rows.
+
+    Slices of one column do not overlap and cover all rows.
+    """
+    for column in contract.slices:
+        groups = _bands if column.kind == "number" else _values
+        for value, mask in groups(frame[column.name], column):
+            if mask.any():
+                yield column, value, mask
+
+
+def _values(values: pd.Series, column: Column) -> Iterator[tuple[str, Mask]]:
+    if column.kind == "flag":
+        values = values.map({True: "yes", False: "no"})
+    texts = values.astype(object).where(values.notna(), MISSING).to_numpy()
+    frequent = list(pd.Series(texts).value_counts().index)
+    # The contract's order reads better than the order of frequency.
+    known = column.values or ("yes", "no")  # noqa: PD011 a column of the contract, not a Series
+    declared = [value for value in known if value in frequent]
+    ordered = declared + [value for value in frequent if value not in declared]
+    for value in ordered[:MOST_VALUES]:
+        yield value, texts == value
+    yield OTHERS, ~np.isin(texts.astype(str), ordered[:MOST_VALUES])
+
+
+def _bands(values: pd.Series, column: Column) -> Iterator[tuple[str, Mask]]:
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    known = numbers[~np.isnan(numbers)]
+    # A sensitive number without bands of its own is looked at by quartiles.
+    edges = column.bands or tuple(np.unique(np.quantile(known, QUARTILES)) if len(known) else [0])
+    yield f"<{edges[0]:g}", numbers < edges[0]
+    for low, high in pairwise(edges):
+        yield f"{low:g} to {high:g}", (numbers >= low) & (numbers < high)
+    yield f">={edges[-1]:g}", numbers >= edges[-1]
+    yield MISSING, np.isnan(numbers)

@@ -1,0 +1,87 @@
+"""Asset checks: their specs, and results made of verdicts.
+
+A check is computed in the step of its asset, never in one of its own: so an asset is never there
+without the results of its checks, and a gate that waits for them is never shut for want of them.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from churn_assets.core.verdict import Verdict
+
+
+class GateError(dg.Failure):
+    """An asset must not be made now, because checks before it did not pass."""
+
+
+def check(
+    asset: str,
+    name: str,
+    description: str,
+    *,
+    blocking: bool = False,
+    partitions_def: dg.PartitionsDefinition[Any] | None = None,
+) -> dg.AssetCheckSpec:
+    """A check of an asset; of a partitioned one it is kept month by month."""
+    with warnings.catch_warnings():
+        # Without partitions a failed month would shut the gate for all months.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.AssetCheckSpec(
+            name, asset=asset, description=description, blocking=blocking,
+            partitions_def=partitions_def,
+        )  # fmt: skip
+
+
+def result(
+    asset: str,
+    name: str,
+    verdict: Verdict,
+    *,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+    metadata: Mapping[str, Any] | None = None,
+) -> dg.AssetCheckResult:
+    """A verdict as the result of a check, its numbers and limits as metadata."""
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=name,
+        passed=verdict.passed,
+        description=verdict.description,
+        severity=severity,
+        metadata={**verdict.numbers, **(metadata or {})},
+    )
+
+
+def results(
+    asset: str, verdicts: Mapping[str, Verdict], *, warn: Iterable[str] = ()
+) -> list[dg.AssetCheckResult]:
+    """Verdicts by the names of their checks; those in `warn` do not fail a run."""
+    levels = dict.fromkeys(warn, dg.AssetCheckSeverity.WARN)
+    error = dg.AssetCheckSeverity.ERROR
+    return [
+        result(asset, name, verdict, severity=levels.get(name, error))
+        for name, verdict in verdicts.items()
+    ]
+
+
+def require_passed(instance: dg.DagsterInstance, specs: Iterable[dg.AssetCheckSpec]) -> None:
+    """Stops an asset that is made by hand when a blocking check before it did not pass.
+
+    Raises:
+        GateError: naming the checks that failed or never ran.
+    """
+    keys = [spec.key for spec in specs if spec.blocking]
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    names = {key: f"{key.asset_key.to_user_string()}: {key.name}" for key in keys}
+    shut = [name for key, name in names.items() if not _passed(latest.get(key))]
+    if shut:
+        raise GateError(
+            description="blocking checks have not passed: " + "; ".join(shut), allow_retries=False
+        )
+
+
+def _passed(record: Any) -> bool:
+    evaluation = record.event.dagster_event.event_specific_data if record and record.event else None
+    return isinstance(evaluation, dg.AssetCheckEvaluation) and evaluation.passed

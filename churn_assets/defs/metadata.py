@@ -1,0 +1,86 @@
+"""What the UI shows of a table: its columns, and frames as tables."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from churn_assets.contracts.contract import MONTH, Column, Contract
+from churn_assets.contracts.schemas import SOURCE_ROW
+
+SHOWN_ROWS = 30
+
+PLATFORM_COLUMNS = {
+    MONTH: ("string", "Month at whose close the row holds, YYYY-MM"),
+    SOURCE_ROW: ("int", "Position of the row in what the source delivered"),
+    "reasons": ("string", "JSON list of every rule that the row broke: column, value, rule"),
+    "split": ("string", "Side of the row: training, calibration or test"),
+}
+
+
+def column_schema(
+    contract: Contract,
+    columns: Iterable[Column],
+    *,
+    derived: bool = False,
+    text: bool = False,
+    platform: Iterable[str] = (MONTH,),
+) -> Mapping[str, Any]:
+    """Metadata for the Columns tab: names, types, descriptions, tags, from the contract.
+
+    Args:
+        derived: the table has the derived features.
+        text: values are as they came.
+        platform: names of the columns that the platform adds.
+    """
+    shown = [_column(column, text=text) for column in columns]
+    if derived:
+        shown += [
+            dg.TableColumn(f.name, "float", description=f.description, tags={"derived": ""})
+            for f in contract.derived
+        ]
+    shown += [dg.TableColumn(name, *_typed(name)) for name in platform]
+    return {"dagster/column_schema": dg.TableSchema(columns=shown)}
+
+
+def table(frame: pd.DataFrame) -> dg.MetadataValue:
+    """The first rows of a frame, as a table that the UI shows inline."""
+    records = frame.head(SHOWN_ROWS).astype(object).where(frame.head(SHOWN_ROWS).notna(), None)
+    columns = [dg.TableColumn(str(name), _kind(frame[name])) for name in frame]
+    rows = [
+        dg.TableRecord({str(k): _plain(v) for k, v in row.items()})
+        for row in records.to_dict("records")
+    ]
+    return dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns))
+
+
+def _column(column: Column, *, text: bool) -> dg.TableColumn:
+    kinds = {"number": "int" if column.whole else "float", "flag": "bool"}
+    marks = {"personal": column.personal, "sensitive": column.sensitive}
+    unit = f", {column.unit}" if column.unit else ""
+    return dg.TableColumn(
+        column.name,
+        "string" if text else kinds.get(column.kind, "string"),
+        description=f"{column.description}{unit}; {column.limits}",
+        constraints=dg.TableColumnConstraints(
+            nullable=column.nullable or text, unique=column.role == "id" and not text
+        ),
+        tags={name: "" for name, marked in marks.items() if marked},
+    )
+
+
+def _typed(name: str) -> tuple[str, str]:
+    return PLATFORM_COLUMNS[name]
+
+
+def _kind(values: pd.Series) -> str:
+    if pd.api.types.is_bool_dtype(values):
+        return "bool"
+    if pd.api.types.is_integer_dtype(values):
+        return "int"
+    return "float" if pd.api.types.is_float_dtype(values) else "string"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

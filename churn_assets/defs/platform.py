@@ -1,0 +1,66 @@
+"""What a code location is started for: its settings, its contract, its months."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import dagster as dg
+
+from churn_assets.adapters.lake import Lake
+from churn_assets.adapters.sources.choice import choose_source
+from churn_assets.adapters.sources.source import Source
+from churn_assets.contracts.contract import Contract
+from churn_assets.contracts.loading import load_contract
+from churn_assets.defs.partitions import closed_months, labelled_months, one_month
+from churn_assets.settings import Settings
+
+OWNER = "team:churn"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Everything that the definitions are built from; nothing in `defs/` reads the environment."""
+
+    settings: Settings
+    contract: Contract
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Platform":
+        """Loads the contract that the settings name."""
+        return cls(settings, load_contract(settings.contract))
+
+    @cached_property
+    def source(self) -> Source:
+        return choose_source(self.settings, self.contract)
+
+    @cached_property
+    def closed_months(self) -> dg.TimeWindowPartitionsDefinition:
+        """Months whose snapshot exists."""
+        if self.source.single_snapshot:
+            return one_month(self.settings.snapshot_month)
+        return closed_months(self.settings.first_month)
+
+    @cached_property
+    def labelled_months(self) -> dg.TimeWindowPartitionsDefinition:
+        """Months whose labels are known: a snapshot that brings its labels, or a horizon later."""
+        if self.source.single_snapshot:
+            return one_month(self.settings.snapshot_month)
+        return labelled_months(self.settings.first_month, self.contract.horizon_months)
+
+    @property
+    def home(self) -> Path:
+        """Folder of all local state."""
+        return self.settings.home or Path(".churn", self.contract.name).resolve()
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(self.settings.lake or str(self.home / "lake"), self.settings.lake_options)
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.settings.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def model_name(self) -> str:
+        """Name of the registered model and of the bento."""
+        return f"churn_{self.contract.name}"

@@ -1,0 +1,93 @@
+"""What assets work with: the source, the lake, reports, MLflow and the bento store."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+from upath import UPath
+
+from churn_assets.adapters.bentos import BentoStore
+from churn_assets.adapters.reports.html import render_drift, render_evaluation
+from churn_assets.core.drift import DriftReport
+from churn_assets.core.evaluation import EvaluationReport
+from churn_assets.defs.platform import Platform
+from churn_assets.defs.storage import DocumentIOManager, LakeIOManager
+
+
+class MLflowTracking(dg.ConfigurableResource[Any]):
+    """MLflow through `dagster-mlflow`, imported only when a model is trained: it takes seconds.
+
+    Attributes:
+        tracking_uri: a server, or sqlite.
+        experiment: name of the experiment.
+        artifacts: where a local MLflow keeps files; a server has its own place.
+    """
+
+    tracking_uri: str
+    experiment: str
+    artifacts: str
+
+    def connect(self) -> None:
+        """Points MLflow at the tracking URI and makes sure that the experiment is there."""
+        import mlflow
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        mlflow.set_tracking_uri(self.tracking_uri)
+        if mlflow.get_experiment_by_name(self.experiment) is None:
+            local = self.tracking_uri.startswith("sqlite")
+            mlflow.create_experiment(
+                self.experiment, artifact_location=Path(self.artifacts).as_uri() if local else None
+            )
+
+    @contextmanager
+    def run(self, context: dg.AssetExecutionContext) -> Iterator[Any]:
+        """One MLflow run for one asset, ended with its true status whatever happens.
+
+        The hook of `dagster-mlflow` that should end runs leaves failed ones FINISHED where each
+        step is a process, and no hook leaves the run open for the next one to log into.
+        """
+        self.connect()
+        from dagster_mlflow.resources import MlFlow
+
+        init = SimpleNamespace(
+            log=context.log,
+            dagster_run=context.run,
+            run_id=context.run_id,
+            resource_config={
+                "experiment_name": self.experiment,
+                "mlflow_tracking_uri": self.tracking_uri,
+                "extra_tags": {"dagster_asset": context.asset_key.to_user_string()},
+            },
+        )
+        mlflow = MlFlow(init)
+        try:
+            yield mlflow
+        except BaseException as error:
+            mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
+            raise
+        mlflow.end_run("FINISHED")
+
+
+def resources(platform: Platform) -> Mapping[str, Any]:
+    """Every resource by the name that assets ask for it."""
+    home, lake = platform.home, platform.lake
+    return {
+        "source": platform.source,
+        "lake": lake,
+        "text_tables": LakeIOManager(lake),
+        "typed_tables": LakeIOManager(lake, platform.contract),
+        "documents": DocumentIOManager(
+            UPath(home / "reports"),
+            {EvaluationReport: render_evaluation, DriftReport: render_drift},
+        ),
+        "mlflow": MLflowTracking(
+            tracking_uri=platform.tracking_uri,
+            experiment=platform.model_name,
+            artifacts=str(home / "mlflow-artifacts"),
+        ),
+        "bentos": BentoStore(home=home / "bentoml"),
+    }

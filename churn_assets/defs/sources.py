@@ -1,0 +1,146 @@
+"""First stage: what the source delivers, a month at a time."""
+
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+import pandas as pd
+
+from churn_assets.adapters.lake import Lake
+from churn_assets.adapters.sources.source import Source, SourceError, SourceUnavailableError
+from churn_assets.contracts.schemas import SOURCE_ROW, label_schema, raw_schema
+from churn_assets.core import quality
+from churn_assets.defs.checks import check, result
+from churn_assets.defs.metadata import column_schema
+from churn_assets.defs.platform import OWNER, Platform
+
+RAW, LABELS = "raw_customers", "churn_labels"
+
+
+def definitions(platform: Platform) -> dg.Definitions:
+    """`raw_customers` and `churn_labels`, with their checks."""
+    return dg.Definitions(assets=[_raw_customers(platform), _churn_labels(platform)])
+
+
+def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
+    contract, limits = platform.contract, platform.settings.limits
+    months = platform.closed_months
+    specs = [
+        check(RAW, "columns_of_contract_present", "Every column of the contract was delivered.",
+              blocking=True, partitions_def=months),
+        check(RAW, "rows_present", "The month has customers.",
+              blocking=True, partitions_def=months),
+        check(RAW, "row_count_as_usual", "About as many customers as in the months before.",
+              partitions_def=months),
+    ]  # fmt: skip
+
+    @dg.asset(
+        name=RAW,
+        partitions_def=months,
+        check_specs=specs,
+        retry_policy=_retries(platform),
+        output_required=False,
+        io_manager_key="text_tables",
+        group_name="data",
+        owners=[OWNER],
+        kinds={"deltalake", "pandas"},
+        code_version="1",
+        metadata=column_schema(contract, contract.snapshot, text=True, platform=(SOURCE_ROW,)),
+        description=(
+            f"One row is one row of the source, exactly as pulled, as text. {contract.description}"
+        ),
+    )
+    def raw_customers(
+        context: dg.AssetExecutionContext,
+        source: dg.ResourceParam[Source],
+        lake: dg.ResourceParam[Lake],
+    ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
+        month = context.partition_key
+        rows = _pulled(lambda: source.snapshot(month))
+        raw_schema(contract).validate(rows)
+        yield dg.AssetCheckResult(
+            passed=True,
+            check_name="columns_of_contract_present",
+            metadata={"columns": ", ".join(column.name for column in contract.snapshot)},
+        )
+        earlier = {m: n for m, n in lake.rows_by_month(RAW).items() if m < month}
+        yield result(
+            RAW, "row_count_as_usual", quality.row_count_as_usual(len(rows), earlier, limits),
+            severity=dg.AssetCheckSeverity.WARN,
+        )  # fmt: skip
+        present = quality.rows_present(len(rows), month)
+        yield result(RAW, "rows_present", present)
+        if present.passed:
+            yield dg.Output(rows.assign(month=month))
+
+    return raw_customers
+
+
+def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
+    contract, limits = platform.contract, platform.settings.limits
+    months = platform.labelled_months
+    specs = [
+        check(LABELS, "label_rate_within_bounds", "A believable share of customers left.",
+              blocking=True, partitions_def=months),
+        check(LABELS, "every_id_known", "Every labelled customer is in the month's snapshot.",
+              blocking=True, partitions_def=months),
+    ]  # fmt: skip
+
+    @dg.asset(
+        name=LABELS,
+        ins={RAW: dg.AssetIn(RAW)},
+        partitions_def=months,
+        check_specs=specs,
+        retry_policy=_retries(platform),
+        output_required=False,
+        io_manager_key="typed_tables",
+        group_name="data",
+        owners=[OWNER],
+        kinds={"deltalake", "pandas"},
+        code_version="1",
+        metadata=column_schema(contract, (contract.id, contract.label)),
+        description=(
+            "One row says of one customer of the month's snapshot whether that customer left "
+            f"within {contract.horizon_months} month(s). {contract.label.description}."
+        ),
+    )
+    def churn_labels(
+        context: dg.AssetExecutionContext,
+        raw_customers: pd.DataFrame,
+        source: dg.ResourceParam[Source],
+    ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
+        month = context.partition_key
+        labels = _pulled(lambda: source.labels(month))
+        known = labels.dropna(subset=[contract.label.name]).reset_index(drop=True)
+        verdicts = {
+            "label_rate_within_bounds": quality.label_rate_within_bounds(
+                labels[contract.label.name], limits
+            ),
+            "every_id_known": quality.every_id_known(
+                labels[contract.id.name], raw_customers[contract.id.name], limits
+            ),
+        }
+        for name, verdict in verdicts.items():
+            yield result(LABELS, name, verdict)
+        if all(verdict.passed for verdict in verdicts.values()):
+            yield dg.Output(label_schema(contract).validate(known))
+
+    return churn_labels
+
+
+def _retries(platform: Platform) -> dg.RetryPolicy:
+    return dg.RetryPolicy(
+        max_retries=platform.settings.retries,
+        delay=platform.settings.retry_delay,
+        backoff=dg.Backoff.EXPONENTIAL,
+        jitter=dg.Jitter.PLUS_MINUS,
+    )
+
+
+def _pulled(pull: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """What the source answers; only where trying again may help does the step try again."""
+    try:
+        return pull()
+    except SourceUnavailableError:
+        raise
+    except SourceError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error

@@ -1,0 +1,72 @@
+"""How the values of assets are stored: tables in the lake, reports as JSON and HTML."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from pydantic import BaseModel
+from upath import UPath
+
+from churn_assets.adapters.lake import PROVENANCE, Lake
+from churn_assets.contracts.contract import Contract
+from churn_assets.contracts.schemas import typed
+
+Renderers = Mapping[type[BaseModel], Callable[[Any], str]]
+
+
+class LakeIOManager(dg.IOManager):
+    """Stores a data frame as a Delta table named like its asset, a month at a time.
+
+    Several months load as one frame. `attrs["lake"]` of a loaded frame holds the versions that it
+    was read at; of a frame to be stored, the versions that it was made from.
+    """
+
+    def __init__(self, lake: Lake, contract: Contract | None = None) -> None:
+        """With a contract, its dtypes are re-imposed on loading."""
+        self._lake = lake
+        self._contract = contract
+
+    def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
+        month = context.partition_key if context.has_partition_key else None
+        written = self._lake.write(_table(context), obj, month, obj.attrs.get(PROVENANCE))
+        context.add_output_metadata(
+            {
+                "dagster/row_count": written.rows,
+                "dagster/uri": f"{self._lake.root}/{_table(context)}",
+                "bytes": written.bytes,
+                "table_version": written.version,
+            }
+        )
+
+    def load_input(self, context: dg.InputContext) -> pd.DataFrame:
+        months = context.asset_partition_keys if context.has_asset_partitions else None
+        frame = self._lake.read(_table(context), months)
+        context.add_input_metadata({"table_version": frame.attrs[PROVENANCE][_table(context)]})
+        return frame if self._contract is None else typed(frame, self._contract)
+
+
+class DocumentIOManager(dg.UPathIOManager):
+    """Stores a pydantic model as JSON, and beside it as HTML where it is a report for people."""
+
+    extension: str | None = ".json"
+
+    def __init__(self, base_path: UPath, renderers: Renderers | None = None) -> None:
+        self._renderers = renderers or {}
+        super().__init__(base_path)
+
+    def dump_to_path(self, context: dg.OutputContext, obj: BaseModel, path: UPath) -> None:
+        path.write_text(obj.model_dump_json(indent=1), encoding="utf-8")
+        context.add_output_metadata({"json": dg.MetadataValue.path(str(path))})
+        if render := self._renderers.get(type(obj)):
+            page = path.with_suffix(".html")
+            page.write_text(render(obj), encoding="utf-8")
+            context.add_output_metadata({"html": dg.MetadataValue.path(str(page))})
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> BaseModel:
+        wanted: type[BaseModel] = context.dagster_type.typing_type
+        return wanted.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def _table(context: dg.OutputContext | dg.InputContext) -> str:
+    return "_".join(context.asset_key.path)

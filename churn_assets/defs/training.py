@@ -1,0 +1,183 @@
+"""Third stage: the rows to learn from, and the model."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pandas as pd
+
+from churn_assets.adapters.lake import PROVENANCE, Lake
+from churn_assets.adapters.records import ModelRecord
+from churn_assets.contracts.schemas import typed
+from churn_assets.core import quality
+from churn_assets.core.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
+from churn_assets.defs.checks import check, result, results
+from churn_assets.defs.metadata import column_schema, table
+from churn_assets.defs.platform import OWNER, Platform
+from churn_assets.defs.resources import MLflowTracking
+
+ROWS, MODEL = "training_set", "churn_model"
+
+
+class TrainingConfig(dg.Config):
+    """How to train; what is not set is the platform's default."""
+
+    training_set_version: int | None = None
+    """Version of the table `training_set` to train on again; the newest where it is not set."""
+
+
+def definitions(platform: Platform) -> dg.Definitions:
+    """`training_set` and `churn_model`, with their checks."""
+    return dg.Definitions(assets=[_training_set(platform), _churn_model(platform)])
+
+
+def _training_set(platform: Platform) -> dg.AssetsDefinition:
+    contract, settings = platform.contract, platform.settings
+    specs = [
+        check(ROWS, "enough_rows_of_both_classes", "There is enough to learn from.", blocking=True),
+        check(ROWS, "no_id_on_two_sides", "No customer is on two sides.", blocking=True),
+        check(ROWS, "no_feature_knows_the_label", "No single feature gives the label away."),
+    ]
+
+    @dg.asset(
+        name=ROWS,
+        deps=["validated_features", "churn_labels"],
+        check_specs=specs,
+        output_required=False,
+        io_manager_key="typed_tables",
+        group_name="model",
+        owners=[OWNER],
+        kinds={"deltalake", "pandas"},
+        code_version="1",
+        metadata=column_schema(
+            contract,
+            (*contract.snapshot, contract.label),
+            derived=True,
+            platform=("month", "split"),
+        ),
+        description=(
+            "One row is one customer at the close of one labelled month, with its label and its "
+            "side of the split. A model is made from one version of the table; all are kept."
+        ),
+    )
+    def training_set(
+        lake: dg.ResourceParam[Lake],
+    ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
+        features, labels = _labelled(platform, lake)
+        rows = training_rows(features, labels, contract)
+        rows.attrs[PROVENANCE] = features.attrs[PROVENANCE] | labels.attrs[PROVENANCE]
+        verdicts = {
+            "enough_rows_of_both_classes": quality.enough_rows_of_both_classes(
+                rows, contract, settings.limits
+            ),
+            "no_id_on_two_sides": quality.no_id_on_two_sides(rows, contract),
+            "no_feature_knows_the_label": quality.no_feature_knows_the_label(
+                rows, contract, settings.limits
+            ),
+        }
+        by_month = table(quality.rows_by_month(rows, contract))
+        for name, verdict in verdicts.items():
+            yield result(ROWS, name, verdict, metadata={"rows_by_month": by_month})
+        if all(verdicts[spec.name].passed for spec in specs if spec.blocking):
+            yield dg.Output(rows, metadata={"rows_by_month": by_month})
+
+    return training_set
+
+
+def _churn_model(platform: Platform) -> dg.AssetsDefinition:
+    contract, settings = platform.contract, platform.settings
+    specs = [
+        check(MODEL, "scorer_equals_pipeline",
+              "The compiled scorer gives the pipeline's probabilities.", blocking=True),
+        check(MODEL, "reproducible", "Fitted again, the model is the same, bit for bit."),
+    ]  # fmt: skip
+
+    @dg.asset(
+        name=MODEL,
+        deps=[ROWS],
+        check_specs=specs,
+        io_manager_key="documents",
+        group_name="model",
+        owners=[OWNER],
+        kinds={"sklearn", "mlflow"},
+        code_version="1",
+        description=(
+            "The fitted and calibrated model, its compiled scorer and the MLflow run that made it: "
+            "a registered version with the alias `challenger`."
+        ),
+    )
+    def churn_model(
+        context: dg.AssetExecutionContext,
+        config: TrainingConfig,
+        lake: dg.ResourceParam[Lake],
+        mlflow: MLflowTracking,
+    ) -> Iterator[dg.AssetCheckResult | dg.Output[ModelRecord]]:
+        from churn_assets.adapters.registry import register_model
+        from churn_assets.core.compiling import compile_scorer
+        from churn_assets.core.features import model_columns
+        from churn_assets.core.training import probabilities, refit, train
+
+        rows = typed(lake.read(ROWS, version=config.training_set_version), contract)
+        version = rows.attrs[PROVENANCE][ROWS]
+        training, calibration = of_split(rows, TRAINING), of_split(rows, CALIBRATION)
+        with mlflow.run(context):
+            trained = train(
+                training, calibration, contract, seed=settings.seed, limits=settings.limits
+            )
+            scorer = compile_scorer(trained.estimator, contract)
+            record = register_model(
+                trained,
+                scorer,
+                training.head(100),
+                contract,
+                name=platform.model_name,
+                seed=settings.seed,
+                table_versions={ROWS: version, **lake.sources(ROWS, version)},
+                lake_root=lake.root,
+            )
+        test = of_split(rows, TEST)
+        expected = probabilities(trained.estimator, test, contract)
+        again = probabilities(refit(trained, training, calibration, contract), test, contract)
+        yield from results(
+            MODEL,
+            {
+                "scorer_equals_pipeline": quality.scorer_equals_pipeline(
+                    scorer.score(model_columns(test, contract)), expected
+                ),
+                "reproducible": quality.reproducible(expected, again),
+            },
+        )
+        yield dg.Output(record, metadata=_shown(record))
+
+    return churn_model
+
+
+def _labelled(platform: Platform, lake: Lake) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Features and labels of the latest labelled months that are in the lake.
+
+    Raises:
+        Failure: there is no month that has both.
+    """
+    known = set(platform.labelled_months.get_partition_keys())
+    both = known.intersection(lake.months("validated_features"), lake.months("churn_labels"))
+    months = sorted(both)[-platform.settings.training_months :]
+    if not months:
+        raise dg.Failure(
+            description=(
+                "no month has both validated_features and churn_labels: materialise them for at "
+                "least one labelled month"
+            ),
+            allow_retries=False,
+        )
+    features, labels = (lake.read(name, months) for name in ("validated_features", "churn_labels"))
+    return typed(features, platform.contract), typed(labels, platform.contract)
+
+
+def _shown(record: ModelRecord) -> dict[str, dg.MetadataValue | str]:
+    scores = [{"candidate": name, **numbers} for name, numbers in record.cross_validation.items()]
+    return {
+        "model_version": f"{record.name}:{record.version}",
+        "mlflow_run_id": record.run_id,
+        "chosen": record.chosen,
+        "table_versions": dg.MetadataValue.json(record.table_versions),
+        "cross_validation": table(pd.DataFrame(scores)),
+    }

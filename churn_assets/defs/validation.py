@@ -1,0 +1,112 @@
+"""Second stage: the rows that honour the contract, and the rows that do not."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from churn_assets.adapters.lake import PROVENANCE
+from churn_assets.contracts.schemas import SOURCE_ROW, feature_schema
+from churn_assets.core.quality import nulls_within_limit, quarantined_share_within_limit
+from churn_assets.core.validation import validate
+from churn_assets.defs.checks import check, result
+from churn_assets.defs.metadata import column_schema, table
+from churn_assets.defs.platform import OWNER, Platform
+
+FEATURES, QUARANTINE = "validated_features", "quarantined_customers"
+
+
+def definitions(platform: Platform) -> dg.Definitions:
+    """`validated_features` and `quarantined_customers`, made by one step, with their checks."""
+    contract, limits = platform.contract, platform.settings.limits
+    months = platform.closed_months
+    specs = [
+        check(FEATURES, "quarantined_share_within_limit",
+              "Few enough rows broke the contract.", blocking=True, partitions_def=months),
+        check(FEATURES, "features_honour_schema",
+              "Every row honours the contract.", blocking=True, partitions_def=months),
+        check(FEATURES, "nulls_within_limit",
+              "No feature is mostly null.", partitions_def=months),
+    ]  # fmt: skip
+
+    @dg.multi_asset(
+        name="validate_customers",
+        specs=_asset_specs(platform),
+        ins={"raw_customers": dg.AssetIn("raw_customers")},
+        partitions_def=months,
+        check_specs=specs,
+    )
+    def validate_customers(
+        context: dg.AssetExecutionContext, raw_customers: pd.DataFrame
+    ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
+        validation = validate(raw_customers, contract, context.partition_key)
+        for frame in (validation.accepted, validation.quarantined):
+            frame.attrs[PROVENANCE] = raw_customers.attrs[PROVENANCE]
+        by_rule = table(validation.failures_by_rule())
+        yield dg.Output(validation.quarantined, QUARANTINE, metadata={"broken_rules": by_rule})
+        within = quarantined_share_within_limit(validation, limits)
+        yield result(
+            FEATURES, "quarantined_share_within_limit", within, metadata={"broken_rules": by_rule}
+        )
+        if not within.passed:
+            # What does not pass is not published: the month's earlier rows stay as they were.
+            return
+        features = feature_schema(contract).validate(validation.accepted)
+        yield dg.AssetCheckResult(
+            asset_key=FEATURES, check_name="features_honour_schema", passed=True,
+            metadata={"rows": len(features), "columns": features.shape[1]},
+        )  # fmt: skip
+        yield result(
+            FEATURES, "nulls_within_limit", nulls_within_limit(features, contract, limits),
+            severity=dg.AssetCheckSeverity.WARN,
+        )  # fmt: skip
+        yield dg.Output(
+            features, FEATURES, metadata={"quarantined_rows": len(validation.quarantined)}
+        )
+
+    return dg.Definitions(assets=[validate_customers])
+
+
+def _asset_specs(platform: Platform) -> list[dg.AssetSpec]:
+    contract = platform.contract
+    shared: dict[str, Any] = {
+        "deps": ["raw_customers"],
+        "group_name": "data",
+        "owners": [OWNER],
+        "kinds": {"deltalake", "pandera"},
+        "skippable": True,
+        "code_version": "1",
+        "partitions_def": platform.closed_months,
+    }
+    return [
+        dg.AssetSpec(
+            FEATURES,
+            description=(
+                "One row is one customer at the close of the month, typed, within the contract's "
+                "limits, with derived features. No id appears twice in a month."
+            ),
+            metadata={
+                **column_schema(contract, contract.snapshot, derived=True),
+                "dagster/io_manager_key": "typed_tables",
+            },
+            **shared,
+        ),
+        dg.AssetSpec(
+            QUARANTINE,
+            description=(
+                "One row is one row of the source that broke the contract, as it came, with every "
+                "rule it broke."
+            ),
+            metadata={
+                **column_schema(
+                    contract,
+                    contract.snapshot,
+                    text=True,
+                    platform=(SOURCE_ROW, "reasons", "month"),
+                ),
+                "dagster/io_manager_key": "text_tables",
+            },
+            **shared,
+        ),
+    ]

@@ -1,0 +1,125 @@
+"""What the demo says at its end: read from the lake, the reports and the instance."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+from dagster import DagsterInstance
+from pydantic import BaseModel
+
+from churn_assets.adapters.records import BentoRecord
+from churn_assets.core.drift import DriftReport
+from churn_assets.core.evaluation import EvaluationReport
+from churn_assets.core.metrics import Interval
+from churn_assets.defs.platform import Platform
+
+SHOWN_METRICS = {
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+    "brier": "Brier",
+    "calibration_error": "calibration error",
+}
+
+
+def summary(
+    platform: Platform, definitions: dg.Definitions, instance: DagsterInstance, seconds: float
+) -> str:
+    """The summary as text; what is not there yet is said to be missing."""
+    reports = platform.home / "reports"
+    parts = [
+        "",
+        f"Done in {seconds:.0f} s",
+        *_data(platform),
+        *_model(_read(EvaluationReport, reports / "evaluation_report.json")),
+        *_drift(platform, reports),
+        *_checks(definitions, instance),
+        *_bento(_read(BentoRecord, reports / "churn_bento.json")),
+        *_next(platform),
+    ]
+    return "\n".join(parts)
+
+
+def _data(platform: Platform) -> list[str]:
+    rows = platform.lake.rows_by_month("validated_features")
+    rejected = platform.lake.rows_by_month("quarantined_customers")
+    if not rows:
+        return ["  data        no month was validated"]
+    months = sorted(rows)
+    return [
+        f"  data        {sum(rows.values()):,} rows in {len(rows)} month(s), "
+        f"{months[0]} to {months[-1]}; {sum(rejected.values()):,} quarantined"
+    ]
+
+
+def _model(report: EvaluationReport | None) -> list[str]:
+    if report is None:
+        return ["  model       none was evaluated"]
+    metrics = (f"{label} {_interval(report.metrics[k])}" for k, label in SHOWN_METRICS.items())
+    money, profit = report.profit, report.profit.per_1000_customers
+    return [
+        f"  model       version {report.about.model_version}, tested on {report.rows:,} "
+        f"customers of {', '.join(report.months)}",
+        *(f"              {text}" for text in metrics),
+        f"              offers from probability {money.threshold:.2f} bring {_interval(profit, 0)} "
+        f"{money.currency} per 1,000 customers",
+    ]
+
+
+def _drift(platform: Platform, reports: Path) -> list[str]:
+    month = platform.closed_months.get_last_partition_key()
+    report = _read(DriftReport, reports / "drift_report" / f"{month}.json")
+    if report is None:
+        return [f"  drift       {month} was not compared"]
+    found = ", ".join(report.drifted) or "none"
+    return [f"  drift       {month}: {len(report.features)} features compared; moved: {found}"]
+
+
+def _checks(definitions: dg.Definitions, instance: DagsterInstance) -> list[str]:
+    keys = sorted(definitions.resolve_asset_graph().asset_check_keys, key=str)
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    failed, passed = [], 0
+    for key in keys:
+        record = latest.get(key)
+        event = record.event.dagster_event if record and record.event else None
+        if event is None or not isinstance(event.event_specific_data, dg.AssetCheckEvaluation):
+            continue
+        evaluation = event.event_specific_data
+        passed += evaluation.passed
+        if not evaluation.passed:
+            failed.append(f"{key.asset_key.to_user_string()}: {key.name}: {evaluation.description}")
+    ran = passed + len(failed)
+    return [
+        f"  checks      {passed} passed, {len(failed)} failed, {len(keys) - ran} did not run",
+        *(f"            ! {text}" for text in failed),
+    ]
+
+
+def _bento(record: BentoRecord | None) -> list[str]:
+    if record is None:
+        return ["  bento       none was built"]
+    return [f"  bento       {record.tag} ({record.archive})"]
+
+
+def _next(platform: Platform) -> list[str]:
+    reports = platform.home / "reports"
+    return [
+        "",
+        "Next",
+        "  make dev    the graph in the Dagster UI",
+        "  make serve  the model behind POST /predict",
+        f"  open {reports / 'evaluation_report.html'}",
+    ]
+
+
+Report = TypeVar("Report", bound=BaseModel)
+
+
+def _read(kind: type[Report], path: Path) -> Report | None:
+    return kind.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _interval(interval: Interval, digits: int = 3) -> str:
+    if interval.value is None or interval.low is None or interval.high is None:
+        return "undefined"
+    value, low, high = (f"{v:,.{digits}f}" for v in (interval.value, interval.low, interval.high))
+    return f"{value} ({low} to {high})"

@@ -1,0 +1,157 @@
+"""Reports for people: self-contained pages, plots and tables that nothing in the data can break."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from churn_assets.adapters.reports.html import render_drift, render_evaluation
+from churn_assets.adapters.reports.markdown import drift_table, evaluation_table, markdown_image
+from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
+from churn_assets.adapters.reports.words import METRICS, VERDICTS, headline
+from churn_assets.contracts.loading import load_contract
+from churn_assets.core import metrics
+from churn_assets.core.drift import DriftReport, compare_month
+from churn_assets.core.evaluation import About, EvaluationReport, evaluate
+from churn_assets.core.limits import Limits
+from churn_assets_tests.core.typed_rows import TEXT, typed_rows, with_labels
+
+CONTRACT = load_contract("telecom")
+HOSTILE = "<script>alert('$x_1$')</script> | [a](javascript:b) `c`"
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def evaluated(*, label: bool | None = None) -> EvaluationReport:
+    frame, hazard = with_labels(typed_rows(CONTRACT, 400), CONTRACT, "avg_monthly_charges")
+    frame["contract_type"] = pd.Series([HOSTILE, "One year"] * 200, dtype=TEXT)
+    if label is not None:
+        frame["churned"] = pd.array([label] * 400, dtype="boolean")
+    about = About(model_version="7", mlflow_run_id="abc", baseline_feature="tenure",
+                  table_versions={"training_set": 12})  # fmt: skip
+    return evaluate(frame, hazard, np.full(400, 0.2), CONTRACT, Limits(), resamples=30, about=about)
+
+
+def compared(rows: int = 300) -> DriftReport:
+    month = typed_rows(CONTRACT, rows, seed=2)
+    month["location"] = pd.Series([HOSTILE] * rows, dtype=TEXT)
+    return compare_month(typed_rows(CONTRACT, 400), month, CONTRACT, Limits(), name="2026-04")
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> EvaluationReport:
+    return evaluated()
+
+
+@pytest.fixture(scope="module")
+def drift() -> DriftReport:
+    return compared()
+
+
+class Page(HTMLParser):
+    """Collects what a browser would run or fetch, and checks that tags are closed."""
+
+    VOID = frozenset({"meta", "img", "br", "line", "circle"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_a_page_needs_nothing_beside_itself(
+    evaluation: EvaluationReport, drift: DriftReport
+) -> None:
+    for page in (render_evaluation(evaluation), render_drift(drift)):
+        found = Page(page)
+        assert found.open == []
+        assert not found.tags & {"script", "link", "iframe", "object"}
+        assert found.links
+        assert all(link.startswith("data:image/png;base64,") for link in found.links)
+
+
+def test_the_evaluation_page_shows_every_verdict_metric_and_slice(
+    evaluation: EvaluationReport,
+) -> None:
+    page = render_evaluation(evaluation)
+    for name, verdict in evaluation.verdicts.items():
+        assert VERDICTS[name] in page
+        assert verdict.description.replace("'", "&#39;") in page
+    for label, _ in METRICS.values():
+        assert label in page
+    for text in ("30 to 45", "version 12", "abc", "telecom 1.0.0", "2026-03", "(sensitive)"):
+        assert text in page
+    assert "&lt;script&gt;" in page
+
+
+def test_the_drift_page_shows_every_verdict_and_feature(drift: DriftReport) -> None:
+    page = render_drift(drift)
+    for name in drift.verdicts:
+        assert VERDICTS[name] in page
+    for one in drift.features:
+        assert one.name in page
+    assert "What drifted" in page
+    assert "2 of 3 checks failed" in page
+
+
+def test_one_class_and_empty_months_still_make_pages() -> None:
+    for label in (True, False):
+        assert "undefined" in render_evaluation(evaluated(label=label))
+    assert "nothing to compare" in render_drift(compared(rows=0))
+
+
+@pytest.mark.parametrize("label", [None, True, False])
+def test_evaluation_plots_are_pngs(label: bool | None) -> None:
+    plots = evaluation_plots(evaluated(label=label))
+    assert list(plots) == ["calibration", "profit", "roc", "precision_recall", "gains"]
+    assert all(png.startswith(PNG) for png in plots.values())
+
+
+def test_drift_plots_are_pngs_and_the_same_each_time(drift: DriftReport) -> None:
+    plots = drift_plots(drift)
+    assert list(plots) == ["effects"]
+    assert plots["effects"].startswith(PNG)
+    assert drift_plots(drift) == plots
+    assert drift_plots(compared(rows=0))["effects"].startswith(PNG)
+
+
+def test_an_image_in_markdown_carries_its_data() -> None:
+    assert markdown_image(b"abc", "A plot") == "![A plot](data:image/png;base64,YWJj)"
+
+
+def test_tables_hold_their_shape_whatever_the_data_say(
+    evaluation: EvaluationReport, drift: DriftReport
+) -> None:
+    for text in (evaluation_table(evaluation), drift_table(drift)):
+        for table in text.split("\n\n"):
+            lines = table.split("\n")
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+        assert "<script" not in text
+        assert "[a]" not in re.sub(r"\\\[a\\\]", "", text)
+
+
+def test_every_metric_and_verdict_has_words(
+    evaluation: EvaluationReport, drift: DriftReport
+) -> None:
+    assert set(METRICS) == set(metrics.METRICS)
+    assert set(VERDICTS) == {*evaluation.verdicts, *drift.verdicts}
+
+
+def test_the_headline_counts_failures(drift: DriftReport) -> None:
+    same = compare_month(*[typed_rows(CONTRACT, 50)] * 2, CONTRACT, Limits(), name="2026-04")
+    assert headline(same.verdicts) == "All 3 checks passed"
+    assert headline(drift.verdicts) == "2 of 3 checks failed"
