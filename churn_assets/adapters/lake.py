@@ -147,9 +147,10 @@ class Lake:
         """The newest version of a table."""
         return int(self._open(table).version())
 
-    def sources(self, table: str, version: int | None = None) -> Versions:
+    def sources(self, table: str, version: int) -> Versions:
         """Versions of the tables that a version of a table was made from."""
-        commit = self._open(table, version).history(1)[0]
+        # Delta's history begins at the newest version, whichever one was opened.
+        commit = next(c for c in self._open(table).history() if c["version"] == version)
         return {
             key.removeprefix(SOURCE_KEY): int(value)
             for key, value in commit.items()

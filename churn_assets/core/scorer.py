@@ -29,7 +29,7 @@ MOST_LEAVES = 64
 LOGIT_LIMIT = 700.0
 """exp() overflows just above; the probability is 0 or 1 to 300 digits by then."""
 
-CHUNK = 512
+CHUNK = 256
 """Rows scored at a time, so that their masks stay in the processor's cache."""
 
 NULL, UNKNOWN = "null", "unknown"
@@ -216,11 +216,8 @@ class TreeScorer(Scorer):
             (name, bounds.tolist(), self._integers[start : start + len(bounds) + 1])
             for name, bounds, start in zip(numbers, self._bounds, self._starts, strict=True)
         ]
-        self._few = masks.dtype == np.uint8
-        # For masks of a byte a value is looked up by the mask itself, not by its lowest bit.
-        self._values = (leaves[:, _lowest_bit(np.arange(256))] if self._few else leaves).ravel()
-        width = 256 if self._few else leaves.shape[1]
-        self._first = np.arange(len(leaves), dtype=np.intp) * width
+        self._values = leaves.ravel()
+        self._before = np.arange(len(leaves), dtype=np.intp) * leaves.shape[1] - 1
 
     def _check(self, n_bounded: int) -> None:
         rows = len(self.thresholds) + n_bounded
@@ -253,12 +250,19 @@ class TreeScorer(Scorer):
             for name, bounds, start in zip(self.numbers, self._bounds, self._starts, strict=True)
         ] + [codes.rows(columns[name]) for name, codes in self.codes.items()]
         logits = np.empty(n)
+        # Buffers are used again and again: asking for memory would take longer than filling it.
+        # That needs mode="clip", though no row is outside.
+        shape = (min(n, CHUNK), self.masks.shape[1])
+        buffers = [np.empty(shape, kind) for kind in (*2 * [self.masks.dtype], np.intp, np.float64)]
         for begin in range(0, n, CHUNK):
             some = slice(begin, begin + CHUNK)
-            masks = self.masks[rows[0][some]]
-            for feature in rows[1:]:
-                masks &= self.masks[feature[some]]
-            logits[some] = self._values.take(self._leaf_of(masks)).sum(axis=1)
+            masks, more, positions, values = (b[: len(logits[some])] for b in buffers)
+            masks.fill(np.iinfo(masks.dtype).max)
+            for feature in rows:
+                self.masks.take(feature[some], axis=0, out=more, mode="clip")
+                masks &= more
+            np.add(_lowest_bit(masks), self._before, out=positions)
+            self._values.take(positions, out=values, mode="clip").sum(axis=1, out=logits[some])
         return logits + self.baseline
 
     def _logit(self, customer: Mapping[str, Value]) -> float:
@@ -273,12 +277,8 @@ class TreeScorer(Scorer):
         for name, codes in self.codes.items():
             remaining &= self._integers[codes[customer[name]]]  # type: ignore[index]
         masks = np.frombuffer(remaining.to_bytes(self._row_bytes, "little"), self.masks.dtype)
-        return float(np.add.reduce(self._values[self._leaf_of(masks)])) + self.baseline
-
-    def _leaf_of(self, masks: NDArray[Any]) -> Rows:
-        exits = masks if self._few else _lowest_bit(masks)
-        positions: Rows = self._first + exits
-        return positions
+        positions = _lowest_bit(masks) + self._before
+        return float(np.add.reduce(self._values[positions])) + self.baseline
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
@@ -290,10 +290,9 @@ class TreeScorer(Scorer):
 
 
 def _lowest_bit(masks: NDArray[Any]) -> NDArray[np.uint8]:
-    """Position of the lowest set bit; 0 where none is set."""
-    lowest = masks & (~masks + 1)
-    below: NDArray[np.uint8] = np.bitwise_count(np.maximum(lowest, 1) - 1)
-    return below
+    """Position of the lowest set bit, from 1; the highest position where none is set."""
+    positions: NDArray[np.uint8] = np.bitwise_count(masks ^ (masks - 1))
+    return positions
 
 
 class LinearScorer(Scorer):

@@ -102,7 +102,7 @@ def _values(values: pd.Series, column: Column) -> Iterator[tuple[str, Mask]]:
     texts = values.astype(object).where(values.notna(), MISSING).to_numpy()
     frequent = list(pd.Series(texts).value_counts().index)
     # The contract's order reads better than the order of frequency.
-    known = column.values or ("yes", "no")  # noqa: PD011 a column of the contract, not a Series
+    known = column.values or ("yes", "no")
     declared = [value for value in known if value in frequent]
     ordered = declared + [value for value in frequent if value not in declared]
     for value in ordered[:MOST_VALUES]:

@@ -1,20 +1,22 @@
 """`make demo`: materialises the graph once, shows the work, and says what came of it.
 
 It runs the same definitions against the same instance as the Dagster UI, which shows every run
-afterwards. What is there already is not made again.
+afterwards. What is there already is not made again. What libraries write to stderr goes to
+`demo.log` in the platform's home.
 """
 
-import logging
 import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 
 import dagster as dg
 from dagster import DagsterEventType as EventType
 from dagster import DagsterInstance, EventLogEntry
 
+from churn_assets.definitions import build
 from churn_assets.defs.platform import Platform
 from churn_assets.demo.summary import summary
 from churn_assets.settings import load_settings
@@ -120,13 +122,11 @@ def run(demo: Demo, stages: Iterable[tuple[Step, ...]]) -> bool:
 
 def main() -> int:
     """Runs the demo; 0 where everything was made."""
-    logging.disable(logging.WARNING)
-    from churn_assets.definitions import build
-
     started = time.monotonic()
     platform = Platform.of(load_settings())
     print(f"Churn of contract {platform.contract.name}: {platform.contract.description}")
-    with DagsterInstance.get() as instance:
+    log = platform.home / "demo.log"
+    with DagsterInstance.get() as instance, log.open("a") as sink, redirect_stderr(sink):
         definitions = build(platform)
         fine = run(Demo(definitions, instance), steps(platform))
         print(summary(platform, definitions, instance, seconds=time.monotonic() - started))

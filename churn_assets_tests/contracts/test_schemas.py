@@ -22,12 +22,12 @@ def test_dtypes_lost_in_storage_are_imposed_again() -> None:
 
 def test_a_raw_snapshot_must_have_every_column() -> None:
     contract = load_contract("telecom")
-    with pytest.raises(pa.errors.SchemaError, match="tenure|customer_id"):
+    with pytest.raises(pa.errors.SchemaError, match="not in dataframe"):
         raw_schema(contract).validate(pd.DataFrame({"customer_id": ["a"]}, dtype="string[pyarrow]"))
 
 
 def test_labels_are_one_row_an_id() -> None:
     contract = load_contract("telecom")
     twice = pd.DataFrame({"customer_id": ["a", "a"], "churned": [True, False], "month": "2026-01"})
-    with pytest.raises(pa.errors.SchemaError, match="unique|duplicate"):
+    with pytest.raises(pa.errors.SchemaError, match="duplicate"):
         label_schema(contract).validate(typed(twice, contract))

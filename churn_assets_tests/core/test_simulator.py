@@ -138,7 +138,8 @@ def test_no_id_is_ever_used_for_two_customers() -> None:
     for month in MONTHS:
         labels = operator.labels(month)
         ids = set(labels["customer_id"])
-        assert len(ids) == 300 and not ids & gone
+        assert len(ids) == 300
+        assert not ids & gone
         assert labels["customer_id"].is_monotonic_increasing
         assert labels["customer_id"].str.fullmatch(r"C\d{8}").all()
         gone |= set(labels.loc[labels["churned"], "customer_id"])
@@ -189,7 +190,8 @@ def test_clean_rows_honour_the_contract(stable: Simulator) -> None:
     for month in MONTHS[::5]:
         frame = stable.snapshot(month)
         assert list(frame) == [column.name for column in CONTRACT.snapshot]
-        assert len(frame) == 20_000 and frame["customer_id"].is_unique
+        assert len(frame) == 20_000
+        assert frame["customer_id"].is_unique
         for column in CONTRACT.snapshot:
             values = frame[column.name]
             assert column.nullable or values.notna().all()

@@ -9,7 +9,13 @@ from sklearn.metrics import roc_auc_score
 
 from churn_assets.core import training
 from churn_assets.core.limits import Limits
-from churn_assets.core.training import TrainedModel, TrainingError, probabilities, train
+from churn_assets.core.training import (
+    TrainedModel,
+    TrainingError,
+    probabilities,
+    refit,
+    train,
+)
 from churn_assets_tests.core.test_compiling import PLANS, small_contract
 
 CONTRACT = small_contract(2, open_=False)
@@ -108,10 +114,11 @@ def test_the_same_rows_and_seed_give_the_same_bits(trained_on_linear: TrainedMod
 
 def test_boosting_gives_the_same_bits_too() -> None:
     frames = rows(400, 0, checkered), rows(200, 1, checkered)
-    first, second = (
-        probabilities(train(*frames, CONTRACT).estimator, rows(300, 2), CONTRACT) for _ in range(2)
-    )
-    assert first.tobytes() == second.tobytes()
+    model = train(*frames, CONTRACT)
+    assert model.chosen == "boosting"
+    models = model.estimator, train(*frames, CONTRACT).estimator, refit(model, *frames, CONTRACT)
+    first, second, third = (probabilities(m, rows(300, 2), CONTRACT).tobytes() for m in models)
+    assert first == second == third
 
 
 def test_probabilities_are_calibrated_on_rows_not_trained_on(

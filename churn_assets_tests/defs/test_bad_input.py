@@ -1,0 +1,250 @@
+"""Every row of the promise on bad input: the real thing, fed to the real graph."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from churn_assets_tests.defs.graph import (
+    CUSTOMERS,
+    LABELS,
+    MODEL,
+    MONTH,
+    customers,
+    failed_checks,
+    from_files,
+    made,
+    retries,
+    why,
+)
+
+
+def reasons(graph: Any) -> dict[str, list[tuple[str, str, str]]]:
+    rows = graph.lake.read("quarantined_customers", [MONTH])
+    return {
+        name: [(r["column"], r["value"], r["rule"]) for r in json.loads(text)]
+        for name, text in zip(rows["customer_id"], rows["reasons"], strict=True)
+    }
+
+
+@pytest.mark.parametrize("column", ["customer_id", "tenure"])
+def test_a_missing_column_fails_before_anything_is_written(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "customers.csv"
+    customers(20).drop(columns=column).to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    result = graph.run(*CUSTOMERS, month=MONTH)
+    assert not result.success
+    assert made(result) == set()
+    assert not Path(graph.lake.root).exists()
+    assert f"{path} lacks column(s) {column}" in why(result, "raw_customers")
+    assert retries(result) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"age": "17"}, ("age", "17", "must be whole number from 18 up to 110")),
+        ({"tenure": "-1"}, ("tenure", "-1", "must be whole number from 0 up to 720")),
+        ({"gender": "male"}, ("gender", "male", "must be one of Male, Female, Other")),
+        ({"age": "thirty"}, ("age", "thirty", "must be a number")),
+        ({"age": ""}, ("age", "", "must not be null")),
+        ({"avg_data_usage": "+Inf"}, ("avg_data_usage", "+Inf", "must be a number")),
+        ({"avg_data_usage": "NaN"}, ("avg_data_usage", "NaN", "must be a number")),
+        ({"avg_data_usage": "1e300"}, ("avg_data_usage", "1e300", "must lie within 1e+15 of zero")),
+        ({"avg_data_usage": "12,5"}, ("avg_data_usage", "12,5", "must be a number")),
+        ({"usage_days": "2026-01-31"}, ("usage_days", "2026-01-31", "must be a number")),
+        ({"location": "x" * 300}, ("location", "x" * 80, "must be text of 1 to 100 characters")),
+    ],
+)  # fmt: skip
+def test_a_broken_row_is_quarantined_with_its_reason_and_the_rest_goes_on(
+    tmp_path: Path, change: dict[str, str], rule: tuple[str, str, str]
+) -> None:
+    path = tmp_path / "customers.csv"
+    customers(20, change).to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    assert reasons(graph) == {"c0": [rule]}
+    assert len(graph.lake.read("validated_features", [MONTH])) == 19
+
+
+def test_of_one_id_twice_the_later_row_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "customers.csv"
+    frame = customers(20, {"customer_id": "c7", "age": "99"})
+    frame.to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    kept = graph.lake.read("validated_features", [MONTH]).set_index("customer_id")
+    assert kept.loc["c7", "age"] == 30
+    (reason,) = reasons(graph)["c7"]
+    assert reason == ("customer_id", "c7", "must be unique: a later row has the same")
+
+
+def test_bom_windows_line_ends_and_mixed_types_change_no_value(tmp_path: Path) -> None:
+    path = tmp_path / "customers.csv"
+    frame = customers(20, {"customer_id": "00123", "avg_data_usage": "0.1"}, {"age": "31.0"})
+    text = frame.to_csv(index=False, lineterminator="\r\n")
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    graph = from_files(tmp_path, path)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    raw = graph.lake.read("raw_customers", [MONTH]).set_index("source_row").sort_index()
+    assert raw["customer_id"].iloc[0] == "00123"
+    assert raw["tenure"].tolist() == frame["tenure"].tolist()
+    rows = graph.lake.read("validated_features", [MONTH]).set_index("customer_id")
+    assert (rows.loc["00123", "avg_data_usage"], rows.loc["c1", "age"]) == (0.1, 31)
+
+
+def test_columns_that_the_contract_does_not_name_are_not_stored(tmp_path: Path) -> None:
+    path = tmp_path / "customers.csv"
+    customers(20).assign(passport="P1").to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    stored = graph.lake.read("raw_customers")
+    assert "passport" not in stored
+    assert "churned" not in stored, "the label must not stand beside the features"
+
+
+@pytest.mark.parametrize(("broken", "passes"), [(1, True), (2, True), (3, False)])
+def test_the_share_of_broken_rows_at_its_limit(tmp_path: Path, broken: int, passes: bool) -> None:
+    path = tmp_path / "customers.csv"
+    customers(20, *[{"age": "1"}] * broken).to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    result = graph.run(*CUSTOMERS, *LABELS, *MODEL[:1], month=MONTH)
+    assert ("validated_features" in made(result)) == passes
+    if not passes:
+        check = failed_checks(result)["quarantined_share_within_limit"]
+        assert check.blocking
+        assert check.metadata["quarantined_share"].value == 0.15
+        assert check.metadata["limit"].value == 0.10
+        (rule,) = check.metadata["broken_rules"].records
+        assert rule.data["rows"] == broken
+        assert "training_set" not in made(result)
+        assert len(graph.lake.read("quarantined_customers", [MONTH])) == broken
+
+
+def test_a_month_that_does_not_pass_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "customers.csv"
+    customers(20).to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    customers(20, *[{"age": "1"}] * 10).to_csv(path, index=False)
+    assert not graph.run(*CUSTOMERS, month=MONTH).success
+    assert len(graph.lake.read("validated_features", [MONTH])) == 20
+
+
+def test_an_empty_month_is_a_failed_check(tmp_path: Path) -> None:
+    path = tmp_path / "customers.csv"
+    customers(20).head(0).to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    result = graph.run(*CUSTOMERS, month=MONTH)
+    assert made(result) == set()
+    assert "at least 1 is needed" in (failed_checks(result)["rows_present"].description or "")
+
+
+@pytest.mark.parametrize(
+    ("rows", "churned", "check", "says"),
+    [
+        (199, "mixed", "enough_rows_of_both_classes", "199 labelled rows"),
+        (300, "no", "label_rate_within_bounds", "0.00% of 300 customers left"),
+        (300, "yes", "label_rate_within_bounds", "100.00% of 300 customers left"),
+    ],
+)
+def test_too_little_to_learn_from_trains_no_model(
+    tmp_path: Path, rows: int, churned: str, check: str, says: str
+) -> None:
+    path = tmp_path / "customers.csv"
+    customers(rows, churned=churned).to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    labels, model = graph.run(*LABELS, month=MONTH), graph.run(*MODEL)
+    failed = failed_checks(labels) | failed_checks(model)
+    assert says in (failed[check].description or "")
+    assert failed[check].blocking
+    assert made(model) == set()
+
+
+def test_no_labelled_month_says_what_is_needed(tmp_path: Path) -> None:
+    graph = from_files(tmp_path, tmp_path / "customers.csv")
+    assert "at least one labelled month" in why(graph.run(*MODEL), "training_set")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says", "tried_again"),
+    [
+        ("customers.csv", None, "is not there (yet)", 1),
+        ("customers.csv", customers(20).to_csv().encode("utf-16"), "is not utf-8-sig text", 0),
+        ("customers.csv", b"", "cannot be read as CSV", 0),
+        ("customers.csv", b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3", 0),
+        ("customers.csv", b"a,b\n1,2,3\n", "cannot be read as CSV", 0),
+        ("customers.parquet", b"PAR1 and no more", "cannot be read (wholly)", 1),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_and_what_was_there_stays(
+    tmp_path: Path, name: str, content: bytes | None, says: str, tried_again: int
+) -> None:
+    path = tmp_path / name
+    frame = customers(20)
+    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    path.unlink() if content is None else path.write_bytes(content)
+    result = graph.run(*CUSTOMERS, month=MONTH)
+    assert str(path) in why(result, "raw_customers")
+    assert says in why(result, "raw_customers")
+    assert retries(result) == tried_again
+    assert len(graph.lake.read("raw_customers", [MONTH])) == 20
+
+
+def test_a_missing_month_is_named(tmp_path: Path) -> None:
+    customers(20).to_csv(tmp_path / f"customers-{MONTH}.csv", index=False)
+    graph = from_files(tmp_path, tmp_path / "customers-{month}.csv")
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    assert "customers-2026-02.csv is not there" in why(
+        graph.run(*CUSTOMERS, month="2026-02"), "raw_customers"
+    )
+
+
+def test_a_truncated_parquet_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "customers.parquet"
+    customers(500).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    result = from_files(tmp_path, path).run(*CUSTOMERS, month=MONTH)
+    assert str(path) in why(result, "raw_customers")
+    assert retries(result) == 1
+
+
+def test_typed_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
+    frame = customers(40).convert_dtypes()
+    typed = frame.astype({"age": "int64", "avg_data_usage": "float64", "tenure": "Int32"})
+    typed.to_parquet(tmp_path / "customers.parquet")
+    frame.to_csv(tmp_path / "customers.csv", index=False)
+    tables = []
+    for name in ("customers.csv", "customers.parquet"):
+        graph = from_files(tmp_path / name.replace(".", "_"), tmp_path / name)
+        assert graph.run(*CUSTOMERS, month=MONTH).success
+        tables.append(graph.lake.read("validated_features").sort_values("customer_id"))
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_labels_of_strangers_are_not_taken(tmp_path: Path) -> None:
+    customers(20).to_csv(tmp_path / "customers.csv", index=False)
+    others = customers(20).assign(customer_id=[f"x{i}" for i in range(20)])
+    others.to_csv(tmp_path / "labels.csv", index=False)
+    graph = from_files(
+        tmp_path, tmp_path / "customers.csv", file={"labels": str(tmp_path / "labels.csv")}
+    )
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    result = graph.run(*LABELS, month=MONTH)
+    assert "such as x0, x1, x2" in (failed_checks(result)["every_id_known"].description or "")
+    assert made(result) == set()
+
+
+def test_a_label_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "customers.csv"
+    customers(20, {"churned": "perhaps"}).to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    said = why(graph.run(*LABELS, month=MONTH), "churn_labels")
+    assert "'churned' must be true or false" in said
+    assert "'perhaps'" in said

@@ -1,0 +1,89 @@
+"""Imports run one way: defs -> adapters -> core -> contracts; bento -> core, contracts."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "churn_assets"
+
+MAY_IMPORT = {
+    "contracts": {"contracts"},
+    "core": {"core", "contracts"},
+    "adapters": {"adapters", "core", "contracts", "settings"},
+    "defs": {"defs", "adapters", "core", "contracts", "settings"},
+    "settings": {"core"},
+    "definitions": {"defs", "settings"},
+    "demo": {"demo", "definitions", "defs", "adapters", "core", "contracts", "settings"},
+}
+LIBRARIES = {
+    "contracts": {"numpy", "pandas", "pandera", "pydantic"},
+    "core": {
+        "numpy", "pandas", "pandera", "pyarrow", "pydantic", "scipy", "sklearn", "threadpoolctl",
+    },
+}  # fmt: skip
+ONLY_IN = {"dagster": {"defs", "definitions", "demo"}, "dagster_mlflow": {"defs"}}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_one_way(path: Path) -> None:
+    for name in imported(path):
+        top, *rest = name.split(".")
+        if top == "churn_assets":
+            assert not rest or rest[0] in MAY_IMPORT[layer(path)], f"{path} imports {name}"
+        elif layer(path) in LIBRARIES and top not in sys.stdlib_module_names:
+            assert top in LIBRARIES[layer(path)], f"{path} imports {name}"
+        assert layer(path) in ONLY_IN.get(top, {layer(path)}), f"{path} imports {name}"
+
+
+def test_only_settings_read_the_environment() -> None:
+    readers = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in modules()
+        if {"environ", "getenv"} & {getattr(n, "attr", "") for n in ast.walk(ast.parse(path.read_text()))}
+    }
+    # serving passes the environment on to the process that it starts.
+    assert readers <= {"settings.py", "adapters/serving.py"}
+
+
+def test_the_bento_imports_core_and_contracts_only() -> None:
+    for path in (ROOT / "bento").glob("*.py"):
+        for name in imported(path):
+            if name.startswith("churn_assets"):
+                assert name.split(".")[1] in {"core", "contracts"}, f"{path} imports {name}"
+
+
+def test_the_entry_point_is_short() -> None:
+    assert len((PACKAGE / "definitions.py").read_text().splitlines()) <= 30
+
+
+HEAVY = {"mlflow", "sklearn", "matplotlib", "scipy.stats", "bentoml", "dagster_mlflow"}
+
+
+def test_the_code_location_imports_nothing_heavy() -> None:
+    code = "import sys; from churn_assets.definitions import defs; defs(); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert HEAVY & set(done.stdout.split()) == set()
