@@ -19,7 +19,6 @@ from threadpoolctl import threadpool_limits
 
 from churn_assets.contracts.contract import Contract
 from churn_assets.core.features import model_frame
-from churn_assets.core.limits import Limits
 from churn_assets.core.pipelines import boosting_pipeline, logistic_pipeline
 
 Bools = NDArray[np.bool_]
@@ -91,7 +90,6 @@ def train(
     contract: Contract,
     *,
     seed: int = 0,
-    limits: Limits | None = None,
 ) -> TrainedModel:
     """Trains, chooses and calibrates; the same rows and seed give the same bits.
 
@@ -103,12 +101,12 @@ def train(
     Args:
         training: typed rows with derived features, label and id; a customer may be in several.
         calibration: the like, of other customers than are trained or tested on.
-        limits: `min_labelled_rows` and `min_rows_of_each_class` of both frames together.
 
     Raises:
-        TrainingError: rows or classes are missing.
+        TrainingError: a label is unknown, or a class has too few customers for the folds. How
+            many rows a model deserves is decided before, by the check on the training set.
     """
-    _check(training, calibration, contract, limits or Limits())
+    _check(training, calibration, contract)
     # One thread: threads that wait for each other's turn take longer than the work, and sums
     # depend on their number in the last bits.
     with threadpool_limits(1):
@@ -183,9 +181,7 @@ def _labels(frame: pd.DataFrame, contract: Contract) -> Bools:
     return frame[contract.label.name].to_numpy(dtype=np.bool_)
 
 
-def _check(
-    training: pd.DataFrame, calibration: pd.DataFrame, contract: Contract, limits: Limits
-) -> None:
+def _check(training: pd.DataFrame, calibration: pd.DataFrame, contract: Contract) -> None:
     label, customer = contract.label.name, contract.id.name
     faults = []
     for name, frame in (("training", training), ("calibration", calibration)):
@@ -199,15 +195,6 @@ def _check(
                     f"at least {FOLDS} customers {noun} are needed among the {name} rows, "
                     f"there are {found}"
                 )
-    labels = pd.concat([training[label], calibration[label]])
-    of_a_class = limits.min_rows_of_each_class
-    for noun, least, found in (
-        ("labelled rows", limits.min_labelled_rows, int(labels.notna().sum())),
-        (f"rows with {label}=True", of_a_class, int(labels.eq(True).sum())),
-        (f"rows with {label}=False", of_a_class, int(labels.eq(False).sum())),
-    ):
-        if found < least:
-            faults.append(f"at least {least} {noun} are needed in all, there are {found}")
     if faults:
         raise TrainingError("; ".join(faults))
 

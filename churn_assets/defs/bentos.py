@@ -63,7 +63,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             name=churn_model.name,
             version=churn_model.version,
             labels={
-                "dagster_run": context.run_id,
+                "dagster_run": context.run.run_id,
                 "mlflow_run": churn_model.run_id,
                 "contract": f"{contract.name}-{contract.version}",
             },

@@ -56,7 +56,7 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
         init = SimpleNamespace(
             log=context.log,
             dagster_run=context.run,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             resource_config={
                 "experiment_name": self.experiment,
                 "mlflow_tracking_uri": self.tracking_uri,

@@ -120,9 +120,7 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
         version = rows.attrs[PROVENANCE][ROWS]
         training, calibration = of_split(rows, TRAINING), of_split(rows, CALIBRATION)
         with mlflow.run(context):
-            trained = train(
-                training, calibration, contract, seed=settings.seed, limits=settings.limits
-            )
+            trained = train(training, calibration, contract, seed=settings.seed)
             scorer = compile_scorer(trained.estimator, contract)
             record = register_model(
                 trained,

@@ -8,7 +8,6 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from churn_assets.core import training
-from churn_assets.core.limits import Limits
 from churn_assets.core.training import (
     TrainedModel,
     TrainingError,
@@ -151,8 +150,11 @@ def with_labels(frame: pd.DataFrame, labels: object) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("of_training", "of_calibration", "fault"),
     [
-        (rows(0, 0), rows(0, 0), "at least 200 labelled rows are needed in all, there are 0"),
-        (rows(150, 0), rows(49, 1), "at least 200 labelled rows are needed in all, there are 199"),
+        (
+            rows(0, 0),
+            rows(0, 0),
+            "at least 5 customers who left are needed among the training rows, there are 0",
+        ),
         (
             with_labels(rows(300, 0), True),
             rows(100, 1),
@@ -168,11 +170,6 @@ def with_labels(frame: pd.DataFrame, labels: object) -> pd.DataFrame:
             with_labels(rows(100, 1), False),
             "at least 5 customers who left are needed among the calibration rows, there are 0",
         ),
-        (
-            with_labels(rows(300, 0), np.arange(300) < 44),
-            with_labels(rows(100, 1), np.arange(100) < 5),
-            "at least 50 rows with churned=True are needed in all, there are 49",
-        ),
     ],
 )
 def test_too_little_to_train_on_is_said(
@@ -187,12 +184,3 @@ def test_an_unknown_label_is_refused() -> None:
     frame.loc[7, "churned"] = pd.NA
     with pytest.raises(TrainingError, match="1 training rows have none"):
         train(frame, rows(100, 1), CONTRACT)
-
-
-def test_as_few_rows_as_the_limits_allow_suffice() -> None:
-    limits = Limits(min_labelled_rows=40, min_rows_of_each_class=10)
-    few = with_labels(rows(20, 0), np.arange(20) < 5)
-    assert train(few, few, CONTRACT, limits=limits).chosen in ("logistic", "boosting")
-    for harder in ({"min_labelled_rows": 41}, {"min_rows_of_each_class": 11}):
-        with pytest.raises(TrainingError):
-            train(few, few, CONTRACT, limits=limits.model_copy(update=harder))

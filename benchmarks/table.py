@@ -1,0 +1,24 @@
+"""How benchmarks say what they measured."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pandas as pd
+
+
+class Line(NamedTuple):
+    """One number beside its peer; a number without an aim is for information."""
+
+    what: str
+    measured: float
+    unit: str = ""
+    peer: float | None = None
+    ratio: float | None = None
+    aim: str = ""
+    passed: bool | None = None
+
+
+def show(lines: Iterable[Line]) -> None:
+    verdicts = {True: "pass", False: "miss", None: ""}
+    table = pd.DataFrame(lines).assign(passed=lambda rows: rows["passed"].map(verdicts))
+    print(table.to_string(index=False, na_rep="", float_format=lambda value: f"{value:,.4g}"))

@@ -1,0 +1,227 @@
+"""End to end: the demo's own command on a small operator, then what it left behind."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from churn_assets.adapters.records import BentoRecord, ModelRecord
+from churn_assets.adapters.registry import CHALLENGER, load_scorer
+from churn_assets.contracts.schemas import typed
+from churn_assets.core.evaluation import EvaluationReport
+from churn_assets.core.features import model_columns, model_frame
+from churn_assets.core.splitting import TEST, of_split
+from churn_assets.defs.platform import Platform
+from churn_assets.settings import Settings
+from churn_assets_tests.defs.graph import Graph, failed_checks, made, why
+
+ROOT = Path(__file__).parents[1]
+OPERATOR = {"customers": 6_000}
+
+
+@dataclass
+class House(Graph):
+    """A graph over the home that the demo filled, with the demo's own instance."""
+
+    dagster_home: Path
+
+    @property
+    def instance(self) -> dg.DagsterInstance:  # type: ignore[override]
+        return dg.DagsterInstance.from_config(str(self.dagster_home))
+
+    def record(self) -> ModelRecord:
+        path = self.platform.home / "reports/churn_model.json"
+        return ModelRecord.model_validate_json(path.read_text())
+
+
+def demo(home: Path) -> str:
+    environment = os.environ | {
+        "CHURN_HOME": str(home),
+        "DAGSTER_HOME": str(home / "dagster"),
+        "CHURN_SIMULATED__CUSTOMERS": str(OPERATOR["customers"]),
+        "CHURN_BOOTSTRAP_RESAMPLES": "100",
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "churn_assets.demo"],
+        env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr + (home / "demo.log").read_text()
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    home = tmp_path_factory.mktemp("home")
+    (home / "dagster").mkdir()
+    shutil.copy(ROOT / "dagster.yaml", home / "dagster")
+    yield home, demo(home)
+
+
+def house(home: Path, **settings: object) -> House:
+    return House(
+        Settings(home=home, simulated=OPERATOR, bootstrap_resamples=100, **settings),  # type: ignore[arg-type]
+        dagster_home=home / "dagster",
+    )
+
+
+@pytest.fixture
+def made_house(first_run: tuple[Path, str]) -> Iterator[House]:
+    import mlflow
+
+    graph = house(first_run[0])
+    mlflow.set_tracking_uri(graph.platform.tracking_uri)
+    yield graph
+
+
+def test_the_demo_makes_every_asset_and_says_so(first_run: tuple[Path, str]) -> None:
+    said = first_run[1]
+    for asset in ("raw_customers", "validated_features", "quarantined_customers", "churn_labels",
+                  "training_set", "churn_model", "evaluation_report", "drift_report",
+                  "churn_bento"):  # fmt: skip
+        assert f"  {asset} " in said, said
+    assert ", 0 did not run" in said
+    assert "churn_telecom:1" in said
+    assert "make serve" in said
+
+
+def test_a_second_run_makes_nothing_again(first_run: tuple[Path, str]) -> None:
+    home, first = first_run
+    second = demo(home)
+    assert second.count("there already") == first.count("raw_customers") * 2 - 1 + 2
+    assert "churn_telecom:1" in second
+
+
+def test_the_model_is_in_mlflow_with_everything_it_came_from(made_house: House) -> None:
+    from mlflow import MlflowClient
+
+    record, client = made_house.record(), MlflowClient()
+    run = client.get_run(record.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["chosen"] == record.chosen
+    assert run.data.metrics["test_roc_auc"] > 0.65
+    inputs = {i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs}
+    assert inputs == {name: f"v{version}" for name, version in record.table_versions.items()}
+    assert set(inputs) == {"training_set", "validated_features", "churn_labels"}
+    nested = client.search_runs(
+        [run.info.experiment_id], f"tags.mlflow.parentRunId = '{record.run_id}'"
+    )
+    assert {child.data.params["candidate"] for child in nested} == {"logistic", "boosting"}
+    assert {child.info.status for child in nested} == {"FINISHED"}
+    alias = client.get_model_version_by_alias(record.name, CHALLENGER)
+    assert (str(alias.version), alias.run_id) == (record.version, record.run_id)
+
+
+def test_the_registered_model_needs_no_pickle_and_is_the_scorer(made_house: House) -> None:
+    import mlflow.sklearn
+
+    record, contract = made_house.record(), made_house.platform.contract
+    uri = f"models:/{record.name}@{CHALLENGER}"
+    pipeline = mlflow.sklearn.load_model(uri)
+    files = list(Path(mlflow.artifacts.download_artifacts(uri)).rglob("*"))
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".joblib")]
+    test = of_split(typed(made_house.lake.read("training_set"), contract), TEST)
+    scored = load_scorer(record).score(model_columns(test, contract))
+    expected = pipeline.predict_proba(model_frame(test, contract))[:, 1]
+    np.testing.assert_allclose(scored, expected, rtol=0, atol=1e-12)
+
+
+def test_trained_again_from_the_same_versions_the_model_is_the_same_bit_for_bit(
+    made_house: House,
+) -> None:
+    before = made_house.record()
+    config = {"training_set_version": before.table_versions["training_set"]}
+    result = made_house.run(
+        "churn_model", config={"ops": {"churn_model": {"config": config}}}
+    )
+    assert result.success, why(result, "churn_model")
+    after, contract = made_house.record(), made_house.platform.contract
+    assert after.version != before.version
+    assert after.table_versions == before.table_versions
+    rows = model_columns(typed(made_house.lake.read("training_set"), contract), contract)
+    first, second = (load_scorer(record).score(rows) for record in (before, after))
+    assert np.array_equal(first, second)
+
+
+def test_a_training_that_fails_ends_its_run_as_failed(made_house: House) -> None:
+    from mlflow import MlflowClient
+
+    rows = made_house.lake.read("training_set", version=0)
+    one_sided = made_house.lake.write("training_set", rows[~rows["churned"]])
+    made_house.lake.write("training_set", rows)
+    config = {"training_set_version": one_sided.version}
+    result = made_house.run("churn_model", config={"ops": {"churn_model": {"config": config}}})
+    assert "customers who left are needed" in why(result, "churn_model")
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(made_house.platform.model_name)
+    (run,) = client.search_runs(
+        [experiment.experiment_id], f"tags.dagster_run_id = '{result.run_id}'"
+    )
+    assert run.info.status == "FAILED"
+
+
+def test_no_bento_is_built_behind_a_failed_check(made_house: House) -> None:
+    strict = house(made_house.platform.home, limits={"min_auc": 0.999})
+    evaluated = strict.run("evaluation_report", "churn_bento")
+    assert failed_checks(evaluated)["auc_above_floor"].metadata["limit"].value == 0.999
+    assert made(evaluated) == {"evaluation_report"}
+    by_hand = strict.run("churn_bento")
+    assert "evaluation_report: auc_above_floor" in why(by_hand, "churn_bento")
+    assert made(by_hand) == set()
+    assert made_house.run("evaluation_report").success, "the gate opens again"
+
+
+def test_the_bento_says_where_it_comes_from(made_house: House) -> None:
+    import yaml
+
+    home = made_house.platform.home
+    record = BentoRecord.model_validate_json((home / "reports/churn_bento.json").read_text())
+    assert Path(record.archive).stat().st_size == record.size_bytes
+    manifest = home / "bentoml/bentos" / record.tag.replace(":", "/") / "bento.yaml"
+    labels = yaml.safe_load(manifest.read_text())["labels"]
+    assert labels["mlflow_run"] == record.model.run_id
+    assert labels["contract"] == "telecom-1.0.0"
+    assert made_house.instance.get_run_by_id(labels["dagster_run"]) is not None
+
+
+def test_reports_are_kept_as_json_and_as_one_html_page(made_house: House) -> None:
+    reports = made_house.platform.home / "reports"
+    month = made_house.platform.closed_months.get_last_partition_key()
+    for name in ("evaluation_report", f"drift_report/{month}"):
+        page = (reports / f"{name}.html").read_text()
+        assert "<html" in page
+        assert "data:image/png;base64," in page
+        assert 'src="http' not in page
+    report = EvaluationReport.model_validate_json((reports / "evaluation_report.json").read_text())
+    assert report.about.table_versions == made_house.record().table_versions
+
+
+def test_the_ui_shows_columns_with_their_marks(made_house: House) -> None:
+    graph = made_house.definitions.resolve_asset_graph()
+    for name in ("raw_customers", "validated_features", "quarantined_customers", "training_set"):
+        schema = graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"]
+        columns = {column.name: column for column in schema.columns}
+        assert set(columns["age"].tags) == {"personal", "sensitive"}, name
+        assert columns["age"].description.startswith("Age in full years")
+
+
+def test_every_asset_has_a_group_an_owner_kinds_a_version_and_words() -> None:
+    definitions = Graph(Settings()).definitions
+    for spec in definitions.resolve_all_asset_specs():
+        assert spec.group_name in {"data", "model", "monitoring", "serving"}, spec.key
+        assert spec.owners, spec.key
+        assert spec.kinds, spec.key
+        assert spec.code_version, spec.key
+        assert len(spec.description or "") > 60, spec.key
+
+
+def test_a_platform_of_the_other_contract_has_one_partition() -> None:
+    platform = Platform.of(Settings(contract="ibm_telco", snapshot_month="2026-03"))
+    assert platform.closed_months.get_partition_keys() == ["2026-03"]
+    assert platform.labelled_months.get_partition_keys() == ["2026-03"]
