@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,11 +56,11 @@ def demo(home: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     home = tmp_path_factory.mktemp("home")
     (home / "dagster").mkdir()
     shutil.copy(ROOT / "dagster.yaml", home / "dagster")
-    yield home, demo(home)
+    return home, demo(home)
 
 
 def house(home: Path, **settings: object) -> House:
@@ -72,12 +71,12 @@ def house(home: Path, **settings: object) -> House:
 
 
 @pytest.fixture
-def made_house(first_run: tuple[Path, str]) -> Iterator[House]:
+def made_house(first_run: tuple[Path, str]) -> House:
     import mlflow
 
     graph = house(first_run[0])
     mlflow.set_tracking_uri(graph.platform.tracking_uri)
-    yield graph
+    return graph
 
 
 def test_the_demo_makes_every_asset_and_says_so(first_run: tuple[Path, str]) -> None:
@@ -137,9 +136,7 @@ def test_trained_again_from_the_same_versions_the_model_is_the_same_bit_for_bit(
 ) -> None:
     before = made_house.record()
     config = {"training_set_version": before.table_versions["training_set"]}
-    result = made_house.run(
-        "churn_model", config={"ops": {"churn_model": {"config": config}}}
-    )
+    result = made_house.run("churn_model", config={"ops": {"churn_model": {"config": config}}})
     assert result.success, why(result, "churn_model")
     after, contract = made_house.record(), made_house.platform.contract
     assert after.version != before.version

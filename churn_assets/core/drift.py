@@ -164,13 +164,14 @@ def no_feature_drift(report: DriftReport) -> Verdict:
     drifted = report.drifted
     effects = [(one.effect, one.name) for one in report.features if one.effect is not None]
     largest, name = max(effects, default=(0.0, ""))
-    names = f": {', '.join(drifted)}" if drifted else ""
+    moved = (one for one in report.features if one.drifted)
+    why = "; ".join(f"{one.name}: {', '.join(one.reasons)}" for one in moved)
     return _unless_empty(
         report,
         Verdict(
             not drifted,
-            f"{len(drifted)} of {len(report.features)} features drifted{names}. The largest "
-            f"effect is {largest:.3f} (limit {report.limits.min_drift_effect:g}).",
+            f"{len(drifted)} of {len(report.features)} features drifted"
+            + (f": {why}." if why else f"; the largest effect is {largest:.3f}."),
             {
                 "value": len(drifted),
                 "limit": 0,

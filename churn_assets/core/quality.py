@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 
 from churn_assets.contracts.contract import MONTH, Contract
+from churn_assets.contracts.schemas import feature_schema, raw_schema
 from churn_assets.core.features import model_frame
 from churn_assets.core.limits import Limits
 from churn_assets.core.splitting import (
@@ -21,6 +23,13 @@ from churn_assets.core.verdict import Verdict
 
 SAME_PROBABILITY = 1e-12
 """Largest difference between two computations of one probability."""
+
+
+def columns_present(rows: pd.DataFrame, contract: Contract) -> Verdict:
+    """The snapshot has every column of the contract, as text."""
+    raw_schema(contract).validate(rows)
+    names = ", ".join(column.name for column in contract.snapshot)
+    return Verdict(True, f"Every column of the contract is there: {names}.")
 
 
 def rows_present(rows: int, month: str) -> Verdict:
@@ -94,10 +103,25 @@ def quarantined_share_within_limit(validation: Validation, limits: Limits) -> Ve
     )
 
 
+def features_honour_schema(features: pd.DataFrame, contract: Contract) -> Verdict:
+    """The rows that were accepted are as the feature schema promises them."""
+    try:
+        feature_schema(contract).validate(features, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        broken = errors.failure_cases[["column", "check"]].drop_duplicates().head(5)
+        found = "; ".join(f"{column}: {rule}" for column, rule in broken.itertuples(index=False))
+        return Verdict(False, f"The features break their schema: {found}", {"rows": len(features)})
+    return Verdict(
+        True,
+        f"{len(features):,} rows of {features.shape[1]} columns honour the feature schema.",
+        {"rows": len(features), "columns": features.shape[1]},
+    )
+
+
 def nulls_within_limit(features: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
     """No feature is mostly null; at the limit passes."""
     names = [column.name for column in contract.features if column.nullable]
-    shares = features[names].isna().mean()
+    shares = features[names].isna().mean().fillna(0.0)
     limit = limits.max_null_share
     above = shares[shares > limit]
     found = ", ".join(f"{name} {share:.1%}" for name, share in above.items()) or "none"

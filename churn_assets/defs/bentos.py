@@ -13,7 +13,7 @@ from churn_assets.core.features import model_columns, requests
 from churn_assets.core.quality import answers_as_the_model
 from churn_assets.core.splitting import TEST, of_split
 from churn_assets.defs import evaluation
-from churn_assets.defs.checks import check, require_passed, result
+from churn_assets.defs.checks import check, require_passed, results
 from churn_assets.defs.platform import OWNER, Platform
 from churn_assets.defs.resources import MLflowTracking
 
@@ -76,7 +76,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             answers = predictions(url, requests(asked, contract))
         expected = scorer.score(model_columns(asked, contract))
         verdict = answers_as_the_model(answers, expected)
-        yield result(BENTO, "bento_answers_as_the_model", verdict)
+        yield from results(BENTO, {"bento_answers_as_the_model": verdict})
         record = BentoRecord(
             tag=built.tag,
             model_tag=built.model_tag,

@@ -5,7 +5,7 @@ without the results of its checks, and a gate that waits for them is never shut 
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -35,35 +35,35 @@ def check(
         )  # fmt: skip
 
 
-def result(
-    asset: str,
-    name: str,
-    verdict: Verdict,
-    *,
-    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
-    metadata: Mapping[str, Any] | None = None,
-) -> dg.AssetCheckResult:
-    """A verdict as the result of a check, its numbers and limits as metadata."""
-    return dg.AssetCheckResult(
-        asset_key=asset,
-        check_name=name,
-        passed=verdict.passed,
-        description=verdict.description,
-        severity=severity,
-        metadata={**verdict.numbers, **(metadata or {})},
-    )
-
-
 def results(
-    asset: str, verdicts: Mapping[str, Verdict], *, warn: Iterable[str] = ()
-) -> list[dg.AssetCheckResult]:
-    """Verdicts by the names of their checks; those in `warn` do not fail a run."""
-    levels = dict.fromkeys(warn, dg.AssetCheckSeverity.WARN)
-    error = dg.AssetCheckSeverity.ERROR
-    return [
-        result(asset, name, verdict, severity=levels.get(name, error))
-        for name, verdict in verdicts.items()
-    ]
+    asset: str,
+    verdicts: Mapping[str, Verdict],
+    *,
+    warn: Iterable[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> Iterator[dg.AssetCheckResult]:
+    """Verdicts by the names of their checks, their numbers and limits as metadata.
+
+    Args:
+        warn: names of the checks that warn where they do not pass.
+        metadata: shown with every result.
+    """
+    warnings_only = set(warn)
+    for name, verdict in verdicts.items():
+        error = name not in warnings_only
+        yield dg.AssetCheckResult(
+            asset_key=asset,
+            check_name=name,
+            passed=verdict.passed,
+            description=verdict.description,
+            severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
+            metadata={**verdict.numbers, **(metadata or {})},
+        )
+
+
+def all_passed(verdicts: Mapping[str, Verdict], specs: Iterable[dg.AssetCheckSpec]) -> bool:
+    """Every blocking check passed, so that the asset may be published."""
+    return all(verdicts[spec.name].passed for spec in specs if spec.blocking)
 
 
 def require_passed(instance: dg.DagsterInstance, specs: Iterable[dg.AssetCheckSpec]) -> None:

@@ -1,15 +1,21 @@
 """First stage: what the source delivers, a month at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import dagster as dg
 import pandas as pd
 
 from churn_assets.adapters.lake import Lake
-from churn_assets.adapters.sources.source import Source, SourceError, SourceUnavailableError
-from churn_assets.contracts.schemas import SOURCE_ROW, label_schema, raw_schema
+from churn_assets.adapters.sources.source import (
+    MissingColumnsError,
+    Source,
+    SourceError,
+    SourceUnavailableError,
+)
+from churn_assets.contracts.schemas import SOURCE_ROW, label_schema
 from churn_assets.core import quality
-from churn_assets.defs.checks import check, result
+from churn_assets.core.verdict import Verdict
+from churn_assets.defs.checks import all_passed, check, results
 from churn_assets.defs.metadata import column_schema
 from churn_assets.defs.platform import OWNER, Platform
 
@@ -55,21 +61,22 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
         lake: dg.ResourceParam[Lake],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
         month = context.partition_key
-        rows = _pulled(lambda: source.snapshot(month))
-        raw_schema(contract).validate(rows)
-        yield dg.AssetCheckResult(
-            passed=True,
-            check_name="columns_of_contract_present",
-            metadata={"columns": ", ".join(column.name for column in contract.snapshot)},
-        )
+        try:
+            rows = source.snapshot(month)
+        except MissingColumnsError as error:
+            missing = Verdict(False, str(error))
+            yield from results(RAW, {"columns_of_contract_present": missing})
+            raise final(error) from error
+        except SourceError as error:
+            raise final(error) from error
         earlier = {m: n for m, n in lake.rows_by_month(RAW).items() if m < month}
-        yield result(
-            RAW, "row_count_as_usual", quality.row_count_as_usual(len(rows), earlier, limits),
-            severity=dg.AssetCheckSeverity.WARN,
-        )  # fmt: skip
-        present = quality.rows_present(len(rows), month)
-        yield result(RAW, "rows_present", present)
-        if present.passed:
+        verdicts = {
+            "columns_of_contract_present": quality.columns_present(rows, contract),
+            "rows_present": quality.rows_present(len(rows), month),
+            "row_count_as_usual": quality.row_count_as_usual(len(rows), earlier, limits),
+        }
+        yield from results(RAW, verdicts, warn=["row_count_as_usual"])
+        if all_passed(verdicts, specs):
             yield dg.Output(rows.assign(month=month))
 
     return raw_customers
@@ -109,19 +116,18 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
         source: dg.ResourceParam[Source],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
         month = context.partition_key
-        labels = _pulled(lambda: source.labels(month))
-        known = labels.dropna(subset=[contract.label.name]).reset_index(drop=True)
+        try:
+            labels = source.labels(month)
+        except SourceError as error:
+            raise final(error) from error
+        ids, label = contract.id.name, contract.label.name
         verdicts = {
-            "label_rate_within_bounds": quality.label_rate_within_bounds(
-                labels[contract.label.name], limits
-            ),
-            "every_id_known": quality.every_id_known(
-                labels[contract.id.name], raw_customers[contract.id.name], limits
-            ),
+            "label_rate_within_bounds": quality.label_rate_within_bounds(labels[label], limits),
+            "every_id_known": quality.every_id_known(labels[ids], raw_customers[ids], limits),
         }
-        for name, verdict in verdicts.items():
-            yield result(LABELS, name, verdict)
-        if all(verdict.passed for verdict in verdicts.values()):
+        yield from results(LABELS, verdicts)
+        if all_passed(verdicts, specs):
+            known = labels.dropna(subset=[label]).reset_index(drop=True)
             yield dg.Output(label_schema(contract).validate(known))
 
     return churn_labels
@@ -136,11 +142,8 @@ def _retries(platform: Platform) -> dg.RetryPolicy:
     )
 
 
-def _pulled(pull: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """What the source answers; only where trying again may help does the step try again."""
-    try:
-        return pull()
-    except SourceUnavailableError:
-        raise
-    except SourceError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+def final(error: SourceError) -> Exception:
+    """The error itself where trying again may help, else a failure that is not tried again."""
+    if isinstance(error, SourceUnavailableError):
+        return error
+    return dg.Failure(description=str(error), allow_retries=False)

@@ -10,7 +10,7 @@ from churn_assets.adapters.records import ModelRecord
 from churn_assets.contracts.schemas import typed
 from churn_assets.core import quality
 from churn_assets.core.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
-from churn_assets.defs.checks import check, result, results
+from churn_assets.defs.checks import all_passed, check, results
 from churn_assets.defs.metadata import column_schema, table
 from churn_assets.defs.platform import OWNER, Platform
 from churn_assets.defs.resources import MLflowTracking
@@ -75,9 +75,8 @@ def _training_set(platform: Platform) -> dg.AssetsDefinition:
             ),
         }
         by_month = table(quality.rows_by_month(rows, contract))
-        for name, verdict in verdicts.items():
-            yield result(ROWS, name, verdict, metadata={"rows_by_month": by_month})
-        if all(verdicts[spec.name].passed for spec in specs if spec.blocking):
+        yield from results(ROWS, verdicts, metadata={"rows_by_month": by_month})
+        if all_passed(verdicts, specs):
             yield dg.Output(rows, metadata={"rows_by_month": by_month})
 
     return training_set

@@ -7,10 +7,10 @@ import dagster as dg
 import pandas as pd
 
 from churn_assets.adapters.lake import PROVENANCE
-from churn_assets.contracts.schemas import SOURCE_ROW, feature_schema
-from churn_assets.core.quality import nulls_within_limit, quarantined_share_within_limit
+from churn_assets.contracts.schemas import SOURCE_ROW
+from churn_assets.core import quality
 from churn_assets.core.validation import validate
-from churn_assets.defs.checks import check, result
+from churn_assets.defs.checks import all_passed, check, results
 from churn_assets.defs.metadata import column_schema, table
 from churn_assets.defs.platform import OWNER, Platform
 
@@ -45,25 +45,22 @@ def definitions(platform: Platform) -> dg.Definitions:
             frame.attrs[PROVENANCE] = raw_customers.attrs[PROVENANCE]
         by_rule = table(validation.failures_by_rule())
         yield dg.Output(validation.quarantined, QUARANTINE, metadata={"broken_rules": by_rule})
-        within = quarantined_share_within_limit(validation, limits)
-        yield result(
-            FEATURES, "quarantined_share_within_limit", within, metadata={"broken_rules": by_rule}
+        features = validation.accepted
+        verdicts = {
+            "quarantined_share_within_limit": quality.quarantined_share_within_limit(
+                validation, limits
+            ),
+            "features_honour_schema": quality.features_honour_schema(features, contract),
+            "nulls_within_limit": quality.nulls_within_limit(features, contract, limits),
+        }
+        yield from results(
+            FEATURES, verdicts, warn=["nulls_within_limit"], metadata={"broken_rules": by_rule}
         )
-        if not within.passed:
-            # What does not pass is not published: the month's earlier rows stay as they were.
-            return
-        features = feature_schema(contract).validate(validation.accepted)
-        yield dg.AssetCheckResult(
-            asset_key=FEATURES, check_name="features_honour_schema", passed=True,
-            metadata={"rows": len(features), "columns": features.shape[1]},
-        )  # fmt: skip
-        yield result(
-            FEATURES, "nulls_within_limit", nulls_within_limit(features, contract, limits),
-            severity=dg.AssetCheckSeverity.WARN,
-        )  # fmt: skip
-        yield dg.Output(
-            features, FEATURES, metadata={"quarantined_rows": len(validation.quarantined)}
-        )
+        # What does not pass is not published: the month's earlier rows stay as they were.
+        if all_passed(verdicts, specs):
+            yield dg.Output(
+                features, FEATURES, metadata={"quarantined_rows": len(validation.quarantined)}
+            )
 
     return dg.Definitions(assets=[validate_customers])
 

@@ -191,7 +191,7 @@ def test_the_names_of_new_categories_are_capped() -> None:
 def test_verdicts_name_what_drifted_with_value_and_limit() -> None:
     verdict = no_feature_drift(compared(with_column("age", MONTH["age"] + 500)))
     assert not verdict.passed
-    assert verdict.description.startswith("1 of 14 features drifted: age.")
+    assert verdict.description.startswith("1 of 14 features drifted: age: its distribution moved")
     assert verdict.numbers["largest_effect_of"] == "age"
     assert (verdict.numbers["effect_limit"], verdict.numbers["p_value_limit"]) == (0.1, 0.01)
     for one in compared().verdicts.values():

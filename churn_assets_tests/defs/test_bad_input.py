@@ -39,6 +39,7 @@ def test_a_missing_column_fails_before_anything_is_written(tmp_path: Path, colum
     assert made(result) == set()
     assert not Path(graph.lake.root).exists()
     assert f"{path} lacks column(s) {column}" in why(result, "raw_customers")
+    assert column in (failed_checks(result)["columns_of_contract_present"].description or "")
     assert retries(result) == 0
 
 
@@ -121,6 +122,7 @@ def test_the_share_of_broken_rows_at_its_limit(tmp_path: Path, broken: int, pass
         assert rule.data["rows"] == broken
         assert "training_set" not in made(result)
         assert len(graph.lake.read("quarantined_customers", [MONTH])) == broken
+        assert "quarantined_share_within_limit" in why(result, "validate_customers")
 
 
 def test_a_month_that_does_not_pass_leaves_what_was_there(tmp_path: Path) -> None:
@@ -140,6 +142,7 @@ def test_an_empty_month_is_a_failed_check(tmp_path: Path) -> None:
     result = graph.run(*CUSTOMERS, month=MONTH)
     assert made(result) == set()
     assert "at least 1 is needed" in (failed_checks(result)["rows_present"].description or "")
+    assert retries(result) == 0
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,10 @@ class SourceError(ValueError):
     """The source holds something that cannot be used; trying again does not help."""
 
 
+class MissingColumnsError(SourceError):
+    """The source lacks columns of the contract."""
+
+
 class SourceUnavailableError(SourceError):
     """The source does not answer, or not wholly yet; trying again may help."""
 
@@ -43,7 +47,7 @@ def as_snapshot(frame: pd.DataFrame, contract: Contract, origin: str) -> pd.Data
     """The contract's columns of a frame, renamed and as text; other columns stay behind.
 
     Raises:
-        SourceError: naming the missing columns and the origin.
+        MissingColumnsError: naming the columns and the origin.
     """
     return as_text(frame, contract.snapshot, origin)
 
@@ -73,12 +77,12 @@ def as_text(frame: pd.DataFrame, columns: tuple[Column, ...], origin: str) -> pd
     """The named columns of a frame as text, with their position in it.
 
     Raises:
-        SourceError: naming the missing columns and the origin.
+        MissingColumnsError: naming the columns and the origin.
     """
     missing = [column.source_name for column in columns if column.source_name not in frame]
     if missing:
         found = ", ".join(map(str, frame.columns)) or "none"
-        raise SourceError(f"{origin} lacks column(s) {', '.join(missing)}; it has: {found}")
+        raise MissingColumnsError(f"{origin} lacks column(s) {', '.join(missing)}; it has: {found}")
     text = {column.name: _text(frame[column.source_name]) for column in columns}
     return pd.DataFrame(text).reset_index(drop=True).assign(**{SOURCE_ROW: range(len(frame))})
 
