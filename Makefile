@@ -8,10 +8,12 @@ export CHURN_HOME ?= $(CURDIR)/.churn/$(basename $(notdir $(CHURN_CONTRACT)))
 export DAGSTER_HOME := $(CHURN_HOME)/dagster
 export BENTOML_HOME := $(CHURN_HOME)/bentoml
 export BENTOML_DO_NOT_TRACK := True
+export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR := false
+export MLFLOW_UV_AUTO_DETECT := false
 export PYTHONWARNINGS ?= ignore
 
 PYTHON ?= python3
-PORT ?= 3000
+PORT ?= $(if $(filter serve,$(MAKECMDGOALS)),3001,3000)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := .venv/bin
 
@@ -61,7 +63,7 @@ docs: setup ## Make the generated documents again
 	$(RUN)/python -m churn_assets.contracts.dictionary > docs/data-dictionary.md
 
 env: home ## Print what native commands need: eval "$$(make -s env)"
-	@for name in CHURN_CONTRACT CHURN_HOME DAGSTER_HOME BENTOML_HOME; do echo "export $$name=$${!name}"; done
+	@for name in CHURN_CONTRACT CHURN_HOME DAGSTER_HOME BENTOML_HOME BENTOML_DO_NOT_TRACK; do echo "export $$name=$${!name}"; done
 	@echo "export MLFLOW_TRACKING_URI=sqlite:///$(CHURN_HOME)/mlflow.db"
 	@echo "export PATH=$(CURDIR)/.venv/bin:\$$PATH"
 

@@ -205,7 +205,7 @@ def test_the_ui_shows_columns_with_their_marks(made_house: House) -> None:
         schema = graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"]
         columns = {column.name: column for column in schema.columns}
         assert set(columns["age"].tags) == {"personal", "sensitive"}, name
-        assert columns["age"].description.startswith("Age in full years")
+        assert columns["age"].description.startswith("Age (full years)")
 
 
 def test_every_asset_has_a_group_an_owner_kinds_a_version_and_words() -> None:

@@ -39,9 +39,7 @@ class IbmTelco(CustomerContract):
     senior_citizen: bool = flag("Customer is 65 or older", personal=True, sensitive=True)
     partner: bool = flag("Lives with a partner", personal=True)
     dependents: bool = flag("Has dependents", personal=True)
-    tenure: int = number(
-        "Full months as a customer", ge=0, le=720, unit="months", bands=(12, 24, 48)
-    )
+    tenure: int = number("Time as a customer", ge=0, le=720, unit="full months", bands=(12, 24, 48))
     phone_service: bool = flag("Has a telephone line")
     multiple_lines: str = category("More than one line", "Yes", "No", "No phone service")
     internet_service: str = category("Kind of internet access", "DSL", "Fiber optic", "No")

@@ -34,7 +34,7 @@ class Telecom(CustomerContract):
 
     customer_id: str = customer_id("Number of the customer")
     age: int = number(
-        "Age in full years", ge=18, le=110, unit="years", personal=True, sensitive=True,
+        "Age", ge=18, le=110, unit="full years", personal=True, sensitive=True,
         bands=(30, 45, 60),
     )  # fmt: skip
     gender: str = category(
@@ -54,13 +54,13 @@ class Telecom(CustomerContract):
     avg_call_minutes: float = number(
         "Calls, mean of the last 3 months", ge=0, le=10_000, unit="minutes a month", nullable=True
     )
-    usage_days: int = number("Days of the month with any use", ge=0, le=31, unit="days")
+    usage_days: int = number("Days of the month with any use", ge=0, le=31)
     avg_monthly_charges: float = number(
         "Bill, mean of the last 3 months", ge=0, le=2_000, unit="EUR a month"
     )
     late_payments: int = number("Bills paid late in the last 12 months", ge=0, le=12)
     tenure: int = number(
-        "Full months since the first contract", ge=0, le=720, unit="months", bands=(12, 24, 48)
+        "Time since the first contract", ge=0, le=720, unit="full months", bands=(12, 24, 48)
     )
     churned: bool = label("Left within the month after the snapshot")
 

@@ -227,5 +227,6 @@ def rows_by_month(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
         rows.assign(left=label)
         .groupby([MONTH, SPLIT])
         .agg(rows=("left", "size"), left=("left", "sum"), rate=("left", "mean"))
+        .round({"rate": 4})
         .reset_index()
     )

@@ -76,7 +76,6 @@ def definitions(platform: Platform) -> dg.Definitions:
             answers = predictions(url, requests(asked, contract))
         expected = scorer.score(model_columns(asked, contract))
         verdict = answers_as_the_model(answers, expected)
-        yield from results(BENTO, {"bento_answers_as_the_model": verdict})
         record = BentoRecord(
             tag=built.tag,
             model_tag=built.model_tag,
@@ -93,5 +92,6 @@ def definitions(platform: Platform) -> dg.Definitions:
                 "serve": f"BENTOML_HOME={bentos.home} bentoml serve {built.tag}",
             },
         )
+        yield from results(BENTO, {"bento_answers_as_the_model": verdict})
 
     return dg.Definitions(assets=[churn_bento])

@@ -2,6 +2,9 @@
 
 A check is computed in the step of its asset, never in one of its own: so an asset is never there
 without the results of its checks, and a gate that waits for them is never shut for want of them.
+
+A step yields what it publishes before the results: Dagster takes a result for one of the
+materialisation that came before it, and a month's check for missing where none did.
 """
 
 import warnings

@@ -50,8 +50,8 @@ def definitions(platform: Platform) -> dg.Definitions:
         report = compare_month(
             training_set, validated_features, contract, limits, name=context.partition_key
         )
-        yield from results(REPORT, report.verdicts, warn=report.verdicts)
         yield dg.Output(report, metadata=_shown(report))
+        yield from results(REPORT, report.verdicts, warn=report.verdicts)
 
     return dg.Definitions(assets=[drift_report])
 

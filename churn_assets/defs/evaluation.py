@@ -39,7 +39,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         deps=["training_set"],
         group_name="model",
         owners=[OWNER],
-        kinds={"sklearn", "html"},
+        kinds={"scikitlearn", "html"},
         code_version="1",
         description=(
             "Metrics of the model on the test rows with 95% intervals, by slice, against a simple "
@@ -75,8 +75,8 @@ def definitions(platform: Platform) -> dg.Definitions:
         )
         values = {f"test_{k}": m.value for k, m in report.metrics.items() if m.value is not None}
         log_to_run(churn_model, values, {"evaluation_report.json": report.model_dump_json()})
-        yield from results(REPORT, report.verdicts, warn=_not_blocking())
         yield dg.Output(report, metadata=_shown(report, values))
+        yield from results(REPORT, report.verdicts, warn=_not_blocking())
 
     return dg.Definitions(assets=[evaluation_report])
 

@@ -58,13 +58,13 @@ def table(frame: pd.DataFrame) -> dg.MetadataValue:
 def _column(column: Column, *, text: bool) -> dg.TableColumn:
     kinds = {"number": "int" if column.whole else "float", "flag": "bool"}
     marks = {"personal": column.personal, "sensitive": column.sensitive}
-    unit = f", {column.unit}" if column.unit else ""
+    unit = f" ({column.unit})" if column.unit else ""
     return dg.TableColumn(
         column.name,
         "string" if text else kinds.get(column.kind, "string"),
         description=f"{column.description}{unit}; {column.limits}",
         constraints=dg.TableColumnConstraints(
-            nullable=column.nullable or text, unique=column.role == "id" and not text
+            nullable=text or (column.nullable and column.role != "label")
         ),
         tags={name: "" for name, marked in marks.items() if marked},
     )

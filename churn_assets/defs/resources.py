@@ -36,6 +36,8 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
         import mlflow
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        # It warns where a virtual environment has no pip, as uv makes them.
+        logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
         mlflow.set_tracking_uri(self.tracking_uri)
         if mlflow.get_experiment_by_name(self.experiment) is None:
             local = self.tracking_uri.startswith("sqlite")

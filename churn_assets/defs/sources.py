@@ -50,7 +50,9 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
         owners=[OWNER],
         kinds={"deltalake", "pandas"},
         code_version="1",
-        metadata=column_schema(contract, contract.snapshot, text=True, platform=(SOURCE_ROW,)),
+        metadata=column_schema(
+            contract, contract.snapshot, text=True, platform=(SOURCE_ROW, "month")
+        ),
         description=(
             f"One row is one row of the source, exactly as pulled, as text. {contract.description}"
         ),
@@ -75,9 +77,9 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
             "rows_present": quality.rows_present(len(rows), month),
             "row_count_as_usual": quality.row_count_as_usual(len(rows), earlier, limits),
         }
-        yield from results(RAW, verdicts, warn=["row_count_as_usual"])
         if all_passed(verdicts, specs):
             yield dg.Output(rows.assign(month=month))
+        yield from results(RAW, verdicts, warn=["row_count_as_usual"])
 
     return raw_customers
 
@@ -125,10 +127,10 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
             "label_rate_within_bounds": quality.label_rate_within_bounds(labels[label], limits),
             "every_id_known": quality.every_id_known(labels[ids], raw_customers[ids], limits),
         }
-        yield from results(LABELS, verdicts)
         if all_passed(verdicts, specs):
             known = labels.dropna(subset=[label]).reset_index(drop=True)
             yield dg.Output(label_schema(contract).validate(known))
+        yield from results(LABELS, verdicts)
 
     return churn_labels
 

@@ -42,7 +42,6 @@ class LakeIOManager(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         months = context.asset_partition_keys if context.has_asset_partitions else None
         frame = self._lake.read(_table(context), months)
-        context.add_input_metadata({"table_version": frame.attrs[PROVENANCE][_table(context)]})
         return frame if self._contract is None else typed(frame, self._contract)
 
 
@@ -57,7 +56,6 @@ class DocumentIOManager(dg.UPathIOManager):
 
     def dump_to_path(self, context: dg.OutputContext, obj: BaseModel, path: UPath) -> None:
         path.write_text(obj.model_dump_json(indent=1), encoding="utf-8")
-        context.add_output_metadata({"json": dg.MetadataValue.path(str(path))})
         if render := self._renderers.get(type(obj)):
             page = path.with_suffix(".html")
             page.write_text(render(obj), encoding="utf-8")

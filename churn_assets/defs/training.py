@@ -75,9 +75,9 @@ def _training_set(platform: Platform) -> dg.AssetsDefinition:
             ),
         }
         by_month = table(quality.rows_by_month(rows, contract))
-        yield from results(ROWS, verdicts, metadata={"rows_by_month": by_month})
         if all_passed(verdicts, specs):
             yield dg.Output(rows, metadata={"rows_by_month": by_month})
+        yield from results(ROWS, verdicts, metadata={"rows_by_month": by_month})
 
     return training_set
 
@@ -97,7 +97,7 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
         io_manager_key="documents",
         group_name="model",
         owners=[OWNER],
-        kinds={"sklearn", "mlflow"},
+        kinds={"scikitlearn", "mlflow"},
         code_version="1",
         description=(
             "The fitted and calibrated model, its compiled scorer and the MLflow run that made it: "
@@ -134,6 +134,7 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
         test = of_split(rows, TEST)
         expected = probabilities(trained.estimator, test, contract)
         again = probabilities(refit(trained, training, calibration, contract), test, contract)
+        yield dg.Output(record, metadata=_shown(record))
         yield from results(
             MODEL,
             {
@@ -143,7 +144,6 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
                 "reproducible": quality.reproducible(expected, again),
             },
         )
-        yield dg.Output(record, metadata=_shown(record))
 
     return churn_model
 

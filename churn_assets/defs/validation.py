@@ -53,14 +53,14 @@ def definitions(platform: Platform) -> dg.Definitions:
             "features_honour_schema": quality.features_honour_schema(features, contract),
             "nulls_within_limit": quality.nulls_within_limit(features, contract, limits),
         }
-        yield from results(
-            FEATURES, verdicts, warn=["nulls_within_limit"], metadata={"broken_rules": by_rule}
-        )
         # What does not pass is not published: the month's earlier rows stay as they were.
         if all_passed(verdicts, specs):
             yield dg.Output(
                 features, FEATURES, metadata={"quarantined_rows": len(validation.quarantined)}
             )
+        yield from results(
+            FEATURES, verdicts, warn=["nulls_within_limit"], metadata={"broken_rules": by_rule}
+        )
 
     return dg.Definitions(assets=[validate_customers])
 

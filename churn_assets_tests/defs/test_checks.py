@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from churn_assets.core.verdict import Verdict
+from churn_assets.defs.checks import GateError, all_passed, check, require_passed, results
+from churn_assets_tests.defs.graph import CUSTOMERS, LABELS, MONTH, customers, from_files
+
+SPECS = [check("a", "gate", "Blocks.", blocking=True), check("a", "advice", "Does not.")]
+
+
+@dg.asset(name="a", check_specs=SPECS)
+def asset(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]
+    passed = context.run.tags.get("passed") == "yes"
+    yield dg.Output(1)
+    yield from results(
+        "a", {name: Verdict(passed, "why", {"value": 1}) for name in ("gate", "advice")}
+    )
+
+
+def materialize(instance: dg.DagsterInstance, passed: str) -> None:
+    dg.materialize([asset], instance=instance, tags={"passed": passed}, raise_on_error=False)
+
+
+def test_the_gate_is_shut_until_every_blocking_check_has_passed(tmp_path: Path) -> None:
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
+        for passed in (None, "no", "yes", "no"):
+            if passed is not None:
+                materialize(instance, passed)
+            if passed == "yes":
+                require_passed(instance, SPECS)
+                continue
+            with pytest.raises(GateError) as caught:
+                require_passed(instance, SPECS)
+            assert caught.value.description == "blocking checks have not passed: a: gate"
+
+
+def test_only_blocking_checks_decide_on_publishing() -> None:
+    good, bad = Verdict(True, ""), Verdict(False, "")
+    assert all_passed({"gate": good, "advice": bad}, SPECS)
+    assert not all_passed({"gate": bad, "advice": good}, SPECS)
+
+
+def test_a_result_carries_the_verdicts_numbers_and_its_severity() -> None:
+    verdicts = {
+        "gate": Verdict(False, "why", {"value": 3, "limit": 2}),
+        "advice": Verdict(True, ""),
+    }
+    gate, advice = results("a", verdicts, warn=["advice"], metadata={"more": 1})
+    assert (gate.passed, gate.description, gate.severity) == (
+        False, "why", dg.AssetCheckSeverity.ERROR,
+    )  # fmt: skip
+    assert {key: value.value for key, value in gate.metadata.items()} == {
+        "value": 3, "limit": 2, "more": 1,
+    }  # fmt: skip
+    assert advice.severity == dg.AssetCheckSeverity.WARN
+
+
+def test_results_are_of_the_materialisation_that_they_judge(tmp_path: Path) -> None:
+    path = tmp_path / "customers.csv"
+    customers(300).to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    for result in (
+        graph.run(*CUSTOMERS, month=MONTH),
+        graph.run(*LABELS, month=MONTH),
+        graph.run("training_set"),
+    ):
+        assert result.success
+        assert result.get_asset_check_evaluations()
+        for evaluation in result.get_asset_check_evaluations():
+            target = evaluation.target_materialization_data
+            assert target is not None, evaluation.check_name
+            assert target.run_id == result.run_id
