@@ -45,7 +45,7 @@ serve: home ## Serve the newest bento on http://127.0.0.1:$(PORT)
 	$(RUN)/bentoml serve churn_$(basename $(notdir $(CHURN_CONTRACT))):latest --host 127.0.0.1 --port $(PORT)
 
 test: setup ## Run all tests
-	@PYTHONWARNINGS= $(RUN)/pytest
+	@PYTHONWARNINGS= $(RUN)/pytest --cov
 
 lint: setup ## Lint, check format and types
 	$(RUN)/ruff check .
