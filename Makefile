@@ -4,7 +4,9 @@ SHELL := /bin/bash
 
 # A contract has its own home: lake, MLflow, Dagster and BentoML state of one never mix with another's.
 export CHURN_CONTRACT ?= telecom
-export CHURN_HOME ?= $(CURDIR)/.churn/$(basename $(notdir $(CHURN_CONTRACT)))
+CHURN_HOME ?= .churn/$(basename $(notdir $(CHURN_CONTRACT)))
+override CHURN_HOME := $(abspath $(CHURN_HOME))
+export CHURN_HOME
 export DAGSTER_HOME := $(CHURN_HOME)/dagster
 export BENTOML_HOME := $(CHURN_HOME)/bentoml
 export BENTOML_DO_NOT_TRACK := True

