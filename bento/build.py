@@ -7,11 +7,8 @@ BENTOML_HOME once, at import.
 
 import argparse
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -38,59 +35,27 @@ def main() -> None:
 def build(
     tag: str, context: Path, model: Path, labels: Mapping[str, str], export_to: Path
 ) -> dict[str, object]:
-    """Builds `tag`, in place of one with the same tag if there is any."""
+    """Builds `tag` in the store that BENTOML_HOME names, where it is not yet."""
     wanted = bentoml.Tag.from_str(tag)
-    with replacing(Path(wanted.path())):
-        with bentoml.models.create(wanted, labels=dict(labels)) as stored:
-            shutil.copytree(model, stored.path, dirs_exist_ok=True)
-        bento = bentoml.bentos.build(
-            "service:Churn",
-            name=wanted.name,
-            version=wanted.version,
-            labels=dict(labels),
-            build_ctx=str(context),
-            python={"packages": sorted(pinned(NEEDED)), "lock_packages": False},
-            args={"model_tag": str(stored.tag)},
-        )
-        archive = export(bento, export_to)
+    with bentoml.models.create(wanted, labels=dict(labels)) as stored:
+        shutil.copytree(model, stored.path, dirs_exist_ok=True)
+    bento = bentoml.bentos.build(
+        "service:Churn",
+        name=wanted.name,
+        version=wanted.version,
+        labels=dict(labels),
+        build_ctx=str(context),
+        python={"packages": sorted(pinned(NEEDED)), "lock_packages": False},
+        args={"model_tag": str(stored.tag)},
+    )
+    archive = export_to.resolve() / f"{wanted.name}-{wanted.version}.bento"
+    bentoml.bentos.export_bento(bento.tag, str(archive))
     return {
         "tag": str(bento.tag),
         "model_tag": str(stored.tag),
         "archive": str(archive),
         "size_bytes": archive.stat().st_size,
     }
-
-
-@contextmanager
-def replacing(item: Path) -> Iterator[None]:
-    """Makes room for the model and the bento `name/version`.
-
-    If the block fails, what it left goes and what was there comes back.
-    """
-    home = Path(os.environ["BENTOML_HOME"])
-    with tempfile.TemporaryDirectory(dir=home) as aside:
-        places = [(home / store / item, Path(aside, store)) for store in ("models", "bentos")]
-        kept = [(place, old) for place, old in places if place.is_dir()]
-        for place, old in kept:
-            os.replace(place, old)
-        try:
-            yield
-        except BaseException:
-            for place, _ in places:
-                shutil.rmtree(place, ignore_errors=True)
-            for place, old in kept:
-                os.replace(old, place)
-            raise
-
-
-def export(bento: bentoml.Bento, folder: Path) -> Path:
-    """Writes `<name>-<version>.bento`, never half of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder.resolve() / f"{bento.tag.name}-{bento.tag.version}.bento"
-    with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
-        bentoml.bentos.export_bento(bento.tag, str(Path(scratch) / archive.name))
-        os.replace(Path(scratch) / archive.name, archive)
-    return archive
 
 
 def pinned(names: tuple[str, ...]) -> Iterator[str]:

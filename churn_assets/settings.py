@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     """Path or object-store URL of the Delta tables; `<home>/lake` where it is not set."""
     lake_options: Annotated[Json[dict[str, str]], NoDecode] = Field({}, validate_default=False)
     """Storage options of the object store, as JSON; see the `deltalake` library."""
+    reports: str | None = None
+    """Path or URL of reports and records; `<home>/reports` where it is not set. Processes that
+    share a graph must share it."""
     mlflow_tracking_uri: str | None = None
     """MLflow server; a sqlite file in `<home>` where it is not set."""
     retries: int = Field(3, ge=0, le=10)

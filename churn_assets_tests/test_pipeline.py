@@ -40,13 +40,17 @@ class House(Graph):
         return ModelRecord.model_validate_json(path.read_text())
 
 
-def demo(home: Path) -> str:
-    environment = os.environ | {
-        "CHURN_HOME": str(home),
-        "DAGSTER_HOME": str(home / "dagster"),
-        "CHURN_SIMULATED__CUSTOMERS": str(OPERATOR["customers"]),
-        "CHURN_BOOTSTRAP_RESAMPLES": "100",
-    }
+def demo(home: Path, **settings: str) -> str:
+    environment = (
+        os.environ
+        | {
+            "CHURN_HOME": str(home),
+            "DAGSTER_HOME": str(home / "dagster"),
+            "CHURN_SIMULATED__CUSTOMERS": str(OPERATOR["customers"]),
+            "CHURN_BOOTSTRAP_RESAMPLES": "100",
+        }
+        | settings
+    )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "churn_assets.demo"],
         env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
@@ -97,6 +101,11 @@ def test_a_second_run_makes_nothing_again(first_run: tuple[Path, str]) -> None:
     assert "churn_telecom:1" in second
 
 
+def test_a_home_of_another_contract_is_refused(first_run: tuple[Path, str]) -> None:
+    with pytest.raises(AssertionError, match="holds contract 'telecom', not 'ibm_telco'"):
+        demo(first_run[0], CHURN_CONTRACT="ibm_telco")
+
+
 def test_the_model_is_in_mlflow_with_everything_it_came_from(made_house: House) -> None:
     from mlflow import MlflowClient
 
@@ -144,6 +153,9 @@ def test_trained_again_from_the_same_versions_the_model_is_the_same_bit_for_bit(
     rows = model_columns(typed(made_house.lake.read("training_set"), contract), contract)
     first, second = (load_scorer(record).score(rows) for record in (before, after))
     assert np.array_equal(first, second)
+    not_evaluated = made_house.run("churn_bento")
+    assert "evaluation_report is about model version" in why(not_evaluated, "churn_bento")
+    assert made(not_evaluated) == set()
 
 
 def test_a_training_that_fails_ends_its_run_as_failed(made_house: House) -> None:
@@ -163,15 +175,33 @@ def test_a_training_that_fails_ends_its_run_as_failed(made_house: House) -> None
     assert run.info.status == "FAILED"
 
 
+def test_a_model_that_its_scorer_does_not_equal_is_not_registered(
+    made_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    before = made_house.record()
+    monkeypatch.setattr("churn_assets.core.quality.SAME_PROBABILITY", -1.0)
+    result = made_house.run("churn_model")
+    assert "scorer_equals_pipeline" in failed_checks(result)
+    assert made(result) == set()
+    assert made_house.record() == before
+    alias = MlflowClient().get_model_version_by_alias(before.name, CHALLENGER)
+    assert str(alias.version) == before.version
+
+
 def test_no_bento_is_built_behind_a_failed_check(made_house: House) -> None:
     strict = house(made_house.platform.home, limits={"min_auc": 0.999})
     evaluated = strict.run("evaluation_report", "churn_bento")
     assert failed_checks(evaluated)["auc_above_floor"].metadata["limit"].value == 0.999
     assert made(evaluated) == {"evaluation_report"}
     by_hand = strict.run("churn_bento")
-    assert "evaluation_report: auc_above_floor" in why(by_hand, "churn_bento")
+    assert "evaluation_report has not passed: auc_above_floor: ROC AUC is" in why(
+        by_hand, "churn_bento"
+    )
     assert made(by_hand) == set()
-    assert made_house.run("evaluation_report").success, "the gate opens again"
+    assert not list(made_house.platform.home.glob("bentoml/**/2/bento.yaml"))
+    assert made_house.run("evaluation_report", "churn_bento").success, "the gate opens again"
 
 
 def test_the_bento_says_where_it_comes_from(made_house: House) -> None:

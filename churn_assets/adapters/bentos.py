@@ -5,13 +5,16 @@ one build to the next. `bento/build.py` and `bentoml serve` run as processes of 
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import churn_assets
 from churn_assets.adapters.serving import BentoError, environment, serving, tail
@@ -64,7 +67,13 @@ class BentoStore:
     home: Path
     source: Path = SOURCE
 
-    def build(
+    def build(self, **what: Any) -> BuiltBento:
+        """Builds a bento and publishes it at once; the arguments are those of `staged`."""
+        with self.staged(**what) as bento:
+            return bento.publish()
+
+    @contextmanager
+    def staged(
         self,
         *,
         scorer: Scorer,
@@ -73,15 +82,16 @@ class BentoStore:
         version: str,
         labels: Mapping[str, str],
         export_to: Path,
-    ) -> BuiltBento:
-        """Saves the scorer as the model `name:version` and builds the bento of the same tag.
+    ) -> Iterator["StagedBento"]:
+        """Builds the bento `name:version` around the model of the same tag, beside the store.
 
-        One that is already there is replaced.
+        Nobody finds it in the store before it is published. What is not published by the end of
+        the block is gone.
 
         Args:
             name: lower-case letters, digits, `_`, `-` and `.`.
             version: of the model, under the same rule.
-            export_to: folder that gets `<name>-<version>.bento`.
+            export_to: folder that gets `<name>-<version>.bento` on publishing.
 
         Raises:
             BentoError: the scorer is not of this contract, or BentoML failed; then the message
@@ -90,20 +100,48 @@ class BentoStore:
         if unknown := sorted(set(scorer.inputs) - set(contract.model_inputs)):
             raise BentoError(f"contract {contract.name!r} has no {', '.join(unknown)} to score by")
         self.home.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix="churn-bento-") as scratch:
-            context, model = Path(scratch, "context"), Path(scratch, "model")
+        # On the store's own disk, so that publishing is a rename.
+        with TemporaryDirectory(prefix=".staged-", dir=self.home) as scratch:
+            context, model, aside = (Path(scratch, part) for part in ("context", "model", "home"))
             _write_context(context, self.source, contract)
             scorer.save(model)
+            aside.mkdir()
             output = _run(
                 [
                     sys.executable, str(self.source / "build.py"), f"{name}:{version}",
                     "--context", str(context), "--model", str(model),
-                    "--labels", json.dumps(dict(labels)), "--export-to", str(export_to.resolve()),
+                    "--labels", json.dumps(dict(labels)), "--export-to", str(aside),
                 ],
-                environment(self.home),
+                environment(aside),
             )  # fmt: skip
-        built = json.loads(output.splitlines()[-1])
-        return BuiltBento(**built | {"archive": Path(built["archive"])})
+            built = json.loads(output.splitlines()[-1])
+            yield StagedBento(
+                BuiltBento(**built | {"archive": Path(built["archive"])}), aside, self, export_to
+            )
+
+
+@dataclass(frozen=True)
+class StagedBento:
+    """A bento that was built beside the store and can be tried."""
+
+    built: BuiltBento
+    aside: Path
+    store: BentoStore
+    export_to: Path
+
+    def publish(self) -> BuiltBento:
+        """Moves model, bento and archive to where they are found, in place of the same tag's."""
+        for kind, tag in (("models", self.built.model_tag), ("bentos", self.built.tag)):
+            name, version = tag.split(":")
+            source, target = self.aside / kind / name, self.store.home / kind / name
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(target / version, ignore_errors=True)
+            for part in (version, "latest"):
+                os.replace(source / part, target / part)
+        self.export_to.mkdir(parents=True, exist_ok=True)
+        archive = self.export_to.resolve() / self.built.archive.name
+        shutil.move(self.built.archive, archive)
+        return replace(self.built, archive=archive)
 
 
 def _write_context(folder: Path, source: Path, contract: Contract) -> None:

@@ -5,13 +5,14 @@ several months and overwrites a whole table where its partition is a string.
 """
 
 import logging
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from tenacity import (
     before_sleep_log,
@@ -26,7 +27,16 @@ from churn_assets.contracts.contract import MONTH
 PROVENANCE = "lake"
 """Key of `DataFrame.attrs` under which a frame says which table versions it came from."""
 
-SOURCE_KEY = "source."
+SOURCE_KEY, MARK = "source.", "write"
+"""Keys in a commit's metadata: versions of its sources, and a name for the commit itself."""
+
+RECENT_COMMITS = 100
+
+KEEP_VERSIONS: Mapping[str, str | None] = {
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
+"""Delta forgets versions after 30 days where it is not told otherwise."""
 
 Versions = dict[str, int]
 
@@ -87,6 +97,9 @@ class Lake:
 
     @commit_again
     def _write(self, table: str, arrow: pa.Table, month: str | None, sources: Versions) -> Written:
+        if month is not None:
+            self._require_types(table, arrow)
+        mark = str(uuid.uuid4())
         write_deltalake(
             self._uri(table),
             arrow,
@@ -94,13 +107,36 @@ class Lake:
             partition_by=None if month is None else [MONTH],
             predicate=None if month is None else f"{MONTH} = '{month}'",
             schema_mode="merge" if month is not None else "overwrite",
+            configuration=KEEP_VERSIONS,
             storage_options=dict(self.options),
             commit_properties=CommitProperties(
-                custom_metadata={SOURCE_KEY + name: str(v) for name, v in sources.items()}
+                custom_metadata={MARK: mark}
+                | {SOURCE_KEY + name: str(version) for name, version in sources.items()}
             ),
         )
-        delta = self._open(table)
-        return Written(rows=arrow.num_rows, bytes=_bytes(delta, month), version=delta.version())
+        # Another writer may have committed since: the newest version need not be ours.
+        ours = next(c for c in self._commits(table, RECENT_COMMITS) if c.get(MARK) == mark)
+        delta = self._open(table, ours["version"])
+        return Written(rows=arrow.num_rows, bytes=_bytes(delta, month), version=ours["version"])
+
+    def _require_types(self, table: str, arrow: pa.Table) -> None:
+        """Refuses a column whose type has changed: Delta would cast its values, 3.75 to 3."""
+        try:
+            there = {f.name: str(f.type) for f in self._open(table).schema().fields}
+        except LakeError:
+            return
+        given = {f.name: str(f.type) for f in Schema.from_arrow(arrow.schema).fields}
+        changed = [
+            f"{name} was {there[name]} and is {kind} now"
+            for name, kind in given.items()
+            if there.get(name, kind) != kind
+        ]
+        if changed:
+            raise LakeError(
+                f"columns of table {table!r} in {self.root} have changed their type: "
+                f"{'; '.join(changed)}; remove the table or set another CHURN_LAKE, and "
+                "materialise its months again"
+            )
 
     def read(
         self, table: str, months: Sequence[str] | None = None, version: int | None = None
@@ -149,13 +185,23 @@ class Lake:
 
     def sources(self, table: str, version: int) -> Versions:
         """Versions of the tables that a version of a table was made from."""
-        # Delta's history begins at the newest version, whichever one was opened.
-        commit = next(c for c in self._open(table).history() if c["version"] == version)
+        commit = next((c for c in self._commits(table) if c["version"] == version), None)
+        if commit is None:
+            raise LakeError(f"table {table!r} in {self.root} has no version {version}")
         return {
             key.removeprefix(SOURCE_KEY): int(value)
             for key, value in commit.items()
             if key.startswith(SOURCE_KEY)
         }
+
+    def _commits(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
+        """Commits of a table, newest first, each with the version that it made."""
+        while True:
+            delta = self._open(table)
+            commits: list[dict[str, Any]] = delta.history(limit)
+            # deltalake reads the newest log but counts from the version that was opened.
+            if self._open(table).version() == delta.version():
+                return commits
 
     def _require(self, delta: DeltaTable, table: str, months: Sequence[str]) -> None:
         if missing := sorted(set(months) - set(_months(delta))):

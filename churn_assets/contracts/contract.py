@@ -4,6 +4,7 @@ This module needs neither pandas nor pandera, so that the service can read a con
 `loading.py` makes a `Contract` out of the file that a team writes.
 """
 
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -171,6 +172,11 @@ class Contract(Frozen):
     def slices(self) -> tuple[Column, ...]:
         """Columns by whose values or bands the evaluation is repeated."""
         return tuple(c for c in self.features if c.sensitive or c.sliced or c.bands)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when anything in the contract does."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     def derive(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Computes every derived feature.

@@ -4,16 +4,17 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from churn_assets.adapters.bentos import BentoStore
+from churn_assets.adapters.bentos import BentoStore, BuiltBento
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.records import BentoRecord, ModelRecord
 from churn_assets.adapters.serving import predictions, serving
 from churn_assets.contracts.schemas import typed
+from churn_assets.core.evaluation import EvaluationReport
 from churn_assets.core.features import model_columns, requests
 from churn_assets.core.quality import answers_as_the_model
 from churn_assets.core.splitting import TEST, of_split
 from churn_assets.defs import evaluation
-from churn_assets.defs.checks import check, require_passed, results
+from churn_assets.defs.checks import GateError, check, results
 from churn_assets.defs.platform import OWNER, Platform
 from churn_assets.defs.resources import MLflowTracking
 
@@ -32,14 +33,17 @@ def definitions(platform: Platform) -> dg.Definitions:
 
     @dg.asset(
         name=BENTO,
-        ins={"churn_model": dg.AssetIn("churn_model")},
-        deps=[evaluation.REPORT],
+        ins={
+            "churn_model": dg.AssetIn("churn_model"),
+            "evaluation_report": dg.AssetIn(evaluation.REPORT),
+        },
         check_specs=CHECKS,
+        output_required=False,
         io_manager_key="documents",
         group_name="serving",
         owners=[OWNER],
         kinds={"bentoml"},
-        code_version="1",
+        code_version=platform.code_version(1),
         description=(
             "The service, the contract and the compiled scorer of one model version, in the bento "
             "store and as a `.bento` archive. Built only behind the checks of `evaluation_report`."
@@ -48,16 +52,20 @@ def definitions(platform: Platform) -> dg.Definitions:
     def churn_bento(
         context: dg.AssetExecutionContext,
         churn_model: ModelRecord,
+        evaluation_report: EvaluationReport,
         lake: dg.ResourceParam[Lake],
         mlflow: MLflowTracking,
         bentos: dg.ResourceParam[BentoStore],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[BentoRecord]]:
         from churn_assets.adapters.registry import load_scorer
 
-        require_passed(context.instance, evaluation.CHECKS)
+        require_evaluated(churn_model, evaluation_report)
         mlflow.connect()
         scorer = load_scorer(churn_model)
-        built = bentos.build(
+        version = churn_model.table_versions["training_set"]
+        training_set = typed(lake.read("training_set", version=version), contract)
+        asked = of_split(training_set, TEST).head(ASKED_ROWS)
+        with bentos.staged(
             scorer=scorer,
             contract=contract,
             name=churn_model.name,
@@ -68,30 +76,60 @@ def definitions(platform: Platform) -> dg.Definitions:
                 "contract": f"{contract.name}-{contract.version}",
             },
             export_to=platform.home / "archives",
-        )
-        version = churn_model.table_versions["training_set"]
-        training_set = typed(lake.read("training_set", version=version), contract)
-        asked = of_split(training_set, TEST).head(ASKED_ROWS)
-        with serving(str(built.archive), bentos.home) as url:
-            answers = predictions(url, requests(asked, contract))
-        expected = scorer.score(model_columns(asked, contract))
-        verdict = answers_as_the_model(answers, expected)
-        record = BentoRecord(
-            tag=built.tag,
-            model_tag=built.model_tag,
-            archive=str(built.archive),
-            size_bytes=built.size_bytes,
-            model=churn_model,
-        )
-        yield dg.Output(
-            record,
-            metadata={
-                "tag": built.tag,
-                "archive": dg.MetadataValue.path(str(built.archive)),
-                "bytes": built.size_bytes,
-                "serve": f"BENTOML_HOME={bentos.home} bentoml serve {built.tag}",
-            },
-        )
+        ) as staged:
+            with serving(str(staged.built.archive), bentos.home) as url:
+                answers = predictions(url, requests(asked, contract))
+            verdict = answers_as_the_model(answers, scorer.score(model_columns(asked, contract)))
+            built = staged.publish() if verdict.passed else None
+        if built:
+            yield _published(built, churn_model, bentos)
         yield from results(BENTO, {"bento_answers_as_the_model": verdict})
 
     return dg.Definitions(assets=[churn_bento])
+
+
+def require_evaluated(model: ModelRecord, report: EvaluationReport) -> None:
+    """Stops a bento whose model is not the evaluated one, or failed a blocking check.
+
+    The gate is asked here and not of Dagster alone, so that materialising by hand does not go
+    around it.
+
+    Raises:
+        GateError: naming what has not passed.
+    """
+    if report.about.model_version != model.version:
+        raise GateError(
+            description=f"evaluation_report is about model version {report.about.model_version}, "
+            f"churn_model is version {model.version}: materialise evaluation_report first",
+            allow_retries=False,
+        )
+    blocking = {spec.name for spec in evaluation.CHECKS if spec.blocking}
+    failed = [
+        f"{name}: {verdict.description}"
+        for name, verdict in report.verdicts.items()
+        if name in blocking and not verdict.passed
+    ]
+    if failed:
+        raise GateError(
+            description=f"evaluation_report has not passed: {'; '.join(failed)}",
+            allow_retries=False,
+        )
+
+
+def _published(built: BuiltBento, model: ModelRecord, bentos: BentoStore) -> dg.Output[BentoRecord]:
+    record = BentoRecord(
+        tag=built.tag,
+        model_tag=built.model_tag,
+        archive=str(built.archive),
+        size_bytes=built.size_bytes,
+        model=model,
+    )
+    return dg.Output(
+        record,
+        metadata={
+            "tag": built.tag,
+            "archive": dg.MetadataValue.path(str(built.archive)),
+            "bytes": built.size_bytes,
+            "serve": f"BENTOML_HOME={bentos.home} bentoml serve {built.tag}",
+        },
+    )

@@ -67,24 +67,3 @@ def results(
 def all_passed(verdicts: Mapping[str, Verdict], specs: Iterable[dg.AssetCheckSpec]) -> bool:
     """Every blocking check passed, so that the asset may be published."""
     return all(verdicts[spec.name].passed for spec in specs if spec.blocking)
-
-
-def require_passed(instance: dg.DagsterInstance, specs: Iterable[dg.AssetCheckSpec]) -> None:
-    """Stops an asset that is made by hand when a blocking check before it did not pass.
-
-    Raises:
-        GateError: naming the checks that failed or never ran.
-    """
-    keys = [spec.key for spec in specs if spec.blocking]
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
-    names = {key: f"{key.asset_key.to_user_string()}: {key.name}" for key in keys}
-    shut = [name for key, name in names.items() if not _passed(latest.get(key))]
-    if shut:
-        raise GateError(
-            description="blocking checks have not passed: " + "; ".join(shut), allow_retries=False
-        )
-
-
-def _passed(record: Any) -> bool:
-    evaluation = record.event.dagster_event.event_specific_data if record and record.event else None
-    return isinstance(evaluation, dg.AssetCheckEvaluation) and evaluation.passed

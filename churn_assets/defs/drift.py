@@ -6,7 +6,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from churn_assets.adapters.lake import Lake
+from churn_assets.adapters.records import ModelRecord
 from churn_assets.adapters.reports.markdown import drift_table, markdown_image
+from churn_assets.contracts.schemas import typed
 from churn_assets.core.drift import DriftReport, compare_month
 from churn_assets.defs.checks import check, results
 from churn_assets.defs.platform import OWNER, Platform
@@ -28,15 +31,16 @@ def definitions(platform: Platform) -> dg.Definitions:
         name=REPORT,
         ins={
             "validated_features": dg.AssetIn("validated_features"),
-            "training_set": dg.AssetIn("training_set"),
+            "churn_model": dg.AssetIn("churn_model"),
         },
+        deps=["training_set"],
         partitions_def=months,
         check_specs=specs,
         io_manager_key="documents",
         group_name="monitoring",
         owners=[OWNER],
         kinds={"scipy", "html"},
-        code_version="1",
+        code_version=platform.code_version(1),
         description=(
             "Every feature of one month against the training set: test, corrected p-value, effect "
             "size, nulls, unseen categories; as JSON and as one HTML page."
@@ -45,12 +49,16 @@ def definitions(platform: Platform) -> dg.Definitions:
     def drift_report(
         context: dg.AssetExecutionContext,
         validated_features: pd.DataFrame,
-        training_set: pd.DataFrame,
+        churn_model: ModelRecord,
+        lake: dg.ResourceParam[Lake],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[DriftReport]]:
+        version = churn_model.table_versions["training_set"]
+        learnt_from = typed(lake.read("training_set", version=version), contract)
         report = compare_month(
-            training_set, validated_features, contract, limits, name=context.partition_key
+            learnt_from, validated_features, contract, limits, name=context.partition_key
         )
-        yield dg.Output(report, metadata=_shown(report))
+        shown = {"model_version": churn_model.version, "training_set_version": version}
+        yield dg.Output(report, metadata=_shown(report) | shown)
         yield from results(REPORT, report.verdicts, warn=report.verdicts)
 
     return dg.Definitions(assets=[drift_report])

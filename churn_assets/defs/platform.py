@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 import dagster as dg
+from upath import UPath
 
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.sources.choice import choose_source
@@ -47,6 +48,10 @@ class Platform:
             return one_month(self.settings.snapshot_month)
         return labelled_months(self.settings.first_month, self.contract.horizon_months)
 
+    def code_version(self, number: int) -> str:
+        """Version of an asset's code, of which the contract is a part."""
+        return f"{number}-{self.contract.fingerprint}"
+
     @property
     def home(self) -> Path:
         """Folder of all local state."""
@@ -55,6 +60,11 @@ class Platform:
     @property
     def lake(self) -> Lake:
         return Lake(self.settings.lake or str(self.home / "lake"), self.settings.lake_options)
+
+    @property
+    def reports(self) -> UPath:
+        """Folder of reports and records, at any URL."""
+        return UPath(self.settings.reports or self.home / "reports")
 
     @property
     def tracking_uri(self) -> str:

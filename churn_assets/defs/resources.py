@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
-from upath import UPath
 
 from churn_assets.adapters.bentos import BentoStore
 from churn_assets.adapters.reports.html import render_drift, render_evaluation
@@ -40,10 +39,10 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
         logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
         mlflow.set_tracking_uri(self.tracking_uri)
         if mlflow.get_experiment_by_name(self.experiment) is None:
-            local = self.tracking_uri.startswith("sqlite")
-            mlflow.create_experiment(
-                self.experiment, artifact_location=Path(self.artifacts).as_uri() if local else None
-            )
+            # A server has its own place; a database alone would have ./mlruns.
+            server = self.tracking_uri.startswith(("http", "databricks"))
+            place = None if server else Path(self.artifacts).as_uri()
+            mlflow.create_experiment(self.experiment, artifact_location=place)
 
     @contextmanager
     def run(self, context: dg.AssetExecutionContext) -> Iterator[Any]:
@@ -83,7 +82,7 @@ def resources(platform: Platform) -> Mapping[str, Any]:
         "text_tables": LakeIOManager(lake),
         "typed_tables": LakeIOManager(lake, platform.contract),
         "documents": DocumentIOManager(
-            UPath(home / "reports"),
+            platform.reports,
             {EvaluationReport: render_evaluation, DriftReport: render_drift},
         ),
         "mlflow": MLflowTracking(

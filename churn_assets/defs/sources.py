@@ -49,7 +49,7 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
         group_name="data",
         owners=[OWNER],
         kinds={"deltalake", "pandas"},
-        code_version="1",
+        code_version=platform.code_version(1),
         metadata=column_schema(
             contract, contract.snapshot, text=True, platform=(SOURCE_ROW, "month")
         ),
@@ -105,7 +105,7 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
         group_name="data",
         owners=[OWNER],
         kinds={"deltalake", "pandas"},
-        code_version="1",
+        code_version=platform.code_version(1),
         metadata=column_schema(contract, (contract.id, contract.label)),
         description=(
             "One row says of one customer of the month's snapshot whether that customer left "

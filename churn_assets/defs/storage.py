@@ -1,5 +1,6 @@
 """How the values of assets are stored: tables in the lake, reports as JSON and HTML."""
 
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,11 +56,11 @@ class DocumentIOManager(dg.UPathIOManager):
         super().__init__(base_path)
 
     def dump_to_path(self, context: dg.OutputContext, obj: BaseModel, path: UPath) -> None:
-        path.write_text(obj.model_dump_json(indent=1), encoding="utf-8")
         if render := self._renderers.get(type(obj)):
             page = path.with_suffix(".html")
-            page.write_text(render(obj), encoding="utf-8")
+            _write_whole(page, render(obj))
             context.add_output_metadata({"html": dg.MetadataValue.path(str(page))})
+        _write_whole(path, obj.model_dump_json(indent=1))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> BaseModel:
         wanted: type[BaseModel] = context.dagster_type.typing_type
@@ -68,3 +69,10 @@ class DocumentIOManager(dg.UPathIOManager):
 
 def _table(context: dg.OutputContext | dg.InputContext) -> str:
     return "_".join(context.asset_key.path)
+
+
+def _write_whole(path: UPath, text: str) -> None:
+    """Writes beside and renames, so that a reader finds the old text or the new, never half."""
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    beside.write_text(text, encoding="utf-8")
+    beside.rename(path)

@@ -47,7 +47,7 @@ def _training_set(platform: Platform) -> dg.AssetsDefinition:
         group_name="model",
         owners=[OWNER],
         kinds={"deltalake", "pandas"},
-        code_version="1",
+        code_version=platform.code_version(1),
         metadata=column_schema(
             contract,
             (*contract.snapshot, contract.label),
@@ -98,7 +98,7 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
         group_name="model",
         owners=[OWNER],
         kinds={"scikitlearn", "mlflow"},
-        code_version="1",
+        code_version=platform.code_version(1),
         description=(
             "The fitted and calibrated model, its compiled scorer and the MLflow run that made it: "
             "a registered version with the alias `challenger`."
@@ -118,9 +118,25 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
         rows = typed(lake.read(ROWS, version=config.training_set_version), contract)
         version = rows.attrs[PROVENANCE][ROWS]
         training, calibration = of_split(rows, TRAINING), of_split(rows, CALIBRATION)
+        test = of_split(rows, TEST)
         with mlflow.run(context):
             trained = train(training, calibration, contract, seed=settings.seed)
             scorer = compile_scorer(trained.estimator, contract)
+            expected = probabilities(trained.estimator, test, contract)
+            again = refit(trained, training, calibration, contract)
+            verdicts = {
+                "scorer_equals_pipeline": quality.scorer_equals_pipeline(
+                    scorer.score(model_columns(test, contract)), expected
+                ),
+                "reproducible": quality.reproducible(
+                    expected, probabilities(again, test, contract)
+                ),
+            }
+            if not all_passed(verdicts, specs):
+                yield from results(MODEL, verdicts)
+                raise dg.Failure(
+                    description=verdicts["scorer_equals_pipeline"].description, allow_retries=False
+                )
             record = register_model(
                 trained,
                 scorer,
@@ -131,19 +147,8 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
                 table_versions={ROWS: version, **lake.sources(ROWS, version)},
                 lake_root=lake.root,
             )
-        test = of_split(rows, TEST)
-        expected = probabilities(trained.estimator, test, contract)
-        again = probabilities(refit(trained, training, calibration, contract), test, contract)
         yield dg.Output(record, metadata=_shown(record))
-        yield from results(
-            MODEL,
-            {
-                "scorer_equals_pipeline": quality.scorer_equals_pipeline(
-                    scorer.score(model_columns(test, contract)), expected
-                ),
-                "reproducible": quality.reproducible(expected, again),
-            },
-        )
+        yield from results(MODEL, verdicts)
 
     return churn_model
 

@@ -73,7 +73,7 @@ def _asset_specs(platform: Platform) -> list[dg.AssetSpec]:
         "owners": [OWNER],
         "kinds": {"deltalake", "pandera"},
         "skippable": True,
-        "code_version": "1",
+        "code_version": platform.code_version(1),
         "partitions_def": platform.closed_months,
     }
     return [

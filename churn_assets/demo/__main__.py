@@ -5,6 +5,7 @@ afterwards. What is there already is not made again. What libraries write to std
 `demo.log` in the platform's home.
 """
 
+import json
 import sys
 import time
 import uuid
@@ -16,10 +17,12 @@ import dagster as dg
 from dagster import DagsterEventType as EventType
 from dagster import DagsterInstance, EventLogEntry
 
+from churn_assets.adapters.sources.source import SourceError
+from churn_assets.contracts.loading import ContractError
 from churn_assets.definitions import build
 from churn_assets.defs.platform import Platform
 from churn_assets.demo.summary import summary
-from churn_assets.settings import load_settings
+from churn_assets.settings import SettingsError, load_settings
 
 MONTHS = 6
 CUSTOMERS = ("raw_customers", "validated_features", "quarantined_customers")
@@ -103,7 +106,8 @@ class Demo:
 
 def steps(platform: Platform) -> Iterator[Step]:
     """What the demo makes, in order: the data of the last months, the model, and drift."""
-    months = platform.closed_months.get_partition_keys()[-MONTHS:]
+    wanted = MONTHS - 1 + platform.contract.horizon_months  # five of them with labels
+    months = platform.closed_months.get_partition_keys()[-wanted:]
     labelled = set(platform.labelled_months.get_partition_keys())
     yield from (Step(CUSTOMERS, month) for month in months)
     yield from (Step(LABELS, month) for month in months if month in labelled)
@@ -111,11 +115,11 @@ def steps(platform: Platform) -> Iterator[Step]:
     yield Step(DRIFT, months[-1], from_all=True)
 
 
-def run(demo: Demo, todo: Iterable[Step]) -> bool:
-    """Makes what is missing or out of date; false where any of it failed."""
-    something_new, fine = False, True
+def run(demo: Demo, todo: Iterable[Step], *, anew: bool) -> bool:
+    """Makes what is missing or out of date, or all of it; false where any of it failed."""
+    something_new, fine = anew, True
     for step in todo:
-        if demo.is_done(step) and not (step.from_all and something_new):
+        if demo.is_done(step) and not (anew or (step.from_all and something_new)):
             print(f"  {', '.join(step.assets)} {step.month or ''}: there already")
             continue
         fine &= demo.run(step)
@@ -123,17 +127,48 @@ def run(demo: Demo, todo: Iterable[Step]) -> bool:
     return fine
 
 
-def main() -> int:
-    """Runs the demo; 0 where everything was made."""
-    started = time.monotonic()
-    platform = Platform.of(load_settings())
-    print(f"Churn of contract {platform.contract.name}: {platform.contract.description}")
+def is_changed(platform: Platform) -> bool:
+    """The home was filled from another contract's version or another source than the present one.
+
+    Raises:
+        SettingsError: the home belongs to a contract of another name.
+    """
+    source = {"source", "simulated", "file", "snapshot_month", "first_month"}
+    present = {
+        "contract": platform.contract.name,
+        "fingerprint": platform.contract.fingerprint,
+        "source": platform.settings.model_dump(mode="json", include=source),
+    }
     platform.home.mkdir(parents=True, exist_ok=True)
+    path = platform.home / "demo.json"
+    before = json.loads(path.read_text()) if path.is_file() else present
+    if before["contract"] != present["contract"]:
+        raise SettingsError(
+            f"CHURN_HOME {platform.home} holds contract {before['contract']!r}, not "
+            f"{present['contract']!r}: set another, or none"
+        )
+    path.write_text(json.dumps(present, indent=1))
+    return bool(before != present)
+
+
+def main() -> int:
+    """Runs the demo; 0 where everything was made, 1 where not, 2 where a setting is wrong."""
+    started = time.monotonic()
+    try:
+        platform = Platform.of(load_settings())
+        definitions = build(platform)
+        anew = is_changed(platform)
+    except (SettingsError, ContractError, SourceError) as error:
+        print(error)
+        return 2
+    print(f"Churn of contract {platform.contract.name}: {platform.contract.description}")
+    if anew:
+        print("The contract or the source has changed: everything is made again.")
     log = platform.home / "demo.log"
     with DagsterInstance.get() as instance, log.open("a") as sink, redirect_stderr(sink):
-        definitions = build(platform)
-        fine = run(Demo(definitions, instance), steps(platform))
-        print(summary(platform, definitions, instance, seconds=time.monotonic() - started))
+        fine = run(Demo(definitions, instance), steps(platform), anew=anew)
+        seconds = time.monotonic() - started
+        print(summary(platform, definitions, instance, seconds, fine=fine))
     return 0 if fine else 1
 
 

@@ -1,11 +1,11 @@
 """What the demo says at its end: read from the lake, the reports and the instance."""
 
-from pathlib import Path
 from typing import TypeVar
 
 import dagster as dg
 from dagster import DagsterInstance
 from pydantic import BaseModel
+from upath import UPath
 
 from churn_assets.adapters.records import BentoRecord
 from churn_assets.core.drift import DriftReport
@@ -22,13 +22,24 @@ SHOWN_METRICS = {
 
 
 def summary(
-    platform: Platform, definitions: dg.Definitions, instance: DagsterInstance, seconds: float
+    platform: Platform,
+    definitions: dg.Definitions,
+    instance: DagsterInstance,
+    seconds: float,
+    *,
+    fine: bool,
 ) -> str:
-    """The summary as text; what is not there yet is said to be missing."""
-    reports = platform.home / "reports"
+    """The summary as text; what is not there yet is said to be missing.
+
+    Args:
+        fine: everything that was to be made was made.
+    """
+    reports = platform.reports
     parts = [
         "",
-        f"Done in {seconds:.0f} s",
+        f"Done in {seconds:.0f} s"
+        if fine
+        else f"Not all was made ({seconds:.0f} s); what follows may be of an earlier run",
         *_data(platform),
         *_model(_read(EvaluationReport, reports / "evaluation_report.json")),
         *_drift(platform, reports),
@@ -40,8 +51,11 @@ def summary(
 
 
 def _data(platform: Platform) -> list[str]:
-    rows = platform.lake.rows_by_month("validated_features")
-    rejected = platform.lake.rows_by_month("quarantined_customers")
+    known = set(platform.closed_months.get_partition_keys())
+    rows, rejected = (
+        {month: n for month, n in platform.lake.rows_by_month(table).items() if month in known}
+        for table in ("validated_features", "quarantined_customers")
+    )
     if not rows:
         return ["  data        no month was validated"]
     months = sorted(rows)
@@ -65,7 +79,7 @@ def _model(report: EvaluationReport | None) -> list[str]:
     ]
 
 
-def _drift(platform: Platform, reports: Path) -> list[str]:
+def _drift(platform: Platform, reports: UPath) -> list[str]:
     month = platform.closed_months.get_last_partition_key()
     report = _read(DriftReport, reports / "drift_report" / f"{month}.json")
     if report is None:
@@ -101,7 +115,7 @@ def _bento(record: BentoRecord | None) -> list[str]:
 
 
 def _next(platform: Platform) -> list[str]:
-    reports = platform.home / "reports"
+    reports = platform.reports
     return [
         "",
         "Next",
@@ -114,7 +128,7 @@ def _next(platform: Platform) -> list[str]:
 Report = TypeVar("Report", bound=BaseModel)
 
 
-def _read(kind: type[Report], path: Path) -> Report | None:
+def _read(kind: type[Report], path: UPath) -> Report | None:
     return kind.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 

@@ -72,6 +72,32 @@ def test_a_new_column_joins_a_table_by_month(lake: Lake) -> None:
     }  # fmt: skip
 
 
+def test_a_column_that_changed_its_type_is_refused_and_nothing_is_cut_off(lake: Lake) -> None:
+    lake.write("t", rows("2026-01", 1), "2026-01")
+    with pytest.raises(LakeError, match=r"id was .*long.* and is .*double.* now"):
+        lake.write("t", rows("2026-02", 2).assign(id=[3.75]), "2026-02")
+    assert lake.months("t") == ["2026-01"]
+
+
+def test_versions_are_kept_beyond_deltas_own_thirty_days(lake: Lake) -> None:
+    from deltalake import DeltaTable
+
+    lake.write("t", rows("2026-01", 1), "2026-01")
+    kept = DeltaTable(f"{lake.root}/t").metadata().configuration
+    assert kept["delta.enableExpiredLogCleanup"] == "false"
+    assert kept["delta.deletedFileRetentionDuration"] == "interval 36500 days"
+
+
+def test_writers_at_once_each_learn_their_own_version(lake: Lake) -> None:
+    lake.write("t", rows("2026-01", 0), "2026-01")
+    months = [f"2026-{n:02d}" for n in range(2, 8)]
+    with ThreadPoolExecutor(len(months)) as pool:
+        done = list(pool.map(lambda m: lake.write("t", rows(m, int(m[-2:])), m), months))
+    assert sorted(written.version for written in done) == [1, 2, 3, 4, 5, 6]
+    for month, written in zip(months, done, strict=True):
+        assert ids(lake.read("t", [month], version=written.version)) == [int(month[-2:])]
+
+
 def test_a_whole_table_is_replaced_with_its_columns(lake: Lake) -> None:
     lake.write("t", rows("2026-01", 1).assign(old=1))
     lake.write("t", rows("2026-01", 2))
@@ -100,6 +126,7 @@ def test_nulls_of_every_type_come_back_as_nulls(lake: Lake) -> None:
         (lambda lake: lake.read("u"), "table 'u' is not in"),
         (lambda lake: lake.read("t", ["2026-05", "2026-01"]), "'t' in .* has no month 2026-05"),
         (lambda lake: lake.read("t", version=9), "'t' in .* has no version 9"),
+        (lambda lake: lake.sources("t", 9), "'t' in .* has no version 9"),
     ],
 )
 def test_what_is_not_there_is_named(lake: Lake, ask: object, says: str) -> None:

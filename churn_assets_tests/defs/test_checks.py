@@ -1,39 +1,12 @@
 from pathlib import Path
 
 import dagster as dg
-import pytest
 
 from churn_assets.core.verdict import Verdict
-from churn_assets.defs.checks import GateError, all_passed, check, require_passed, results
+from churn_assets.defs.checks import all_passed, check, results
 from churn_assets_tests.defs.graph import CUSTOMERS, LABELS, MONTH, customers, from_files
 
 SPECS = [check("a", "gate", "Blocks.", blocking=True), check("a", "advice", "Does not.")]
-
-
-@dg.asset(name="a", check_specs=SPECS)
-def asset(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]
-    passed = context.run.tags.get("passed") == "yes"
-    yield dg.Output(1)
-    yield from results(
-        "a", {name: Verdict(passed, "why", {"value": 1}) for name in ("gate", "advice")}
-    )
-
-
-def materialize(instance: dg.DagsterInstance, passed: str) -> None:
-    dg.materialize([asset], instance=instance, tags={"passed": passed}, raise_on_error=False)
-
-
-def test_the_gate_is_shut_until_every_blocking_check_has_passed(tmp_path: Path) -> None:
-    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
-        for passed in (None, "no", "yes", "no"):
-            if passed is not None:
-                materialize(instance, passed)
-            if passed == "yes":
-                require_passed(instance, SPECS)
-                continue
-            with pytest.raises(GateError) as caught:
-                require_passed(instance, SPECS)
-            assert caught.value.description == "blocking checks have not passed: a: gate"
 
 
 def test_only_blocking_checks_decide_on_publishing() -> None:

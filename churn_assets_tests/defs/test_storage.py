@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -61,7 +62,13 @@ def read_again(every_month: Note) -> Note:
 ASSETS = [tenures, every_month, two_months, read_again]
 
 
-def run(home: Path, name: str, month: str | None = None) -> dg.ExecuteInProcessResult:
+def html(note: Note) -> str:
+    return f"<html>{note.text}</html>"
+
+
+def run(
+    home: Path, name: str, month: str | None = None, render: Callable[[Note], str] = html
+) -> dg.ExecuteInProcessResult:
     lake = Lake(str(home / "lake"))
     return dg.materialize(
         ASSETS,
@@ -70,9 +77,7 @@ def run(home: Path, name: str, month: str | None = None) -> dg.ExecuteInProcessR
         instance=dg.DagsterInstance.ephemeral(tempdir=str(home)),
         resources={
             "tables": LakeIOManager(lake, TELECOM),
-            "documents": DocumentIOManager(
-                UPath(home / "reports"), {Note: lambda note: f"<html>{note.text}</html>"}
-            ),
+            "documents": DocumentIOManager(UPath(home / "reports"), {Note: render}),
         },
     )
 
@@ -101,6 +106,18 @@ def test_a_report_is_json_and_html_and_loads_as_its_type(home: Path) -> None:
     (event,) = result.get_asset_materialization_events()
     shown = event.step_materialization_data.materialization.metadata
     assert str(shown["html"].value).endswith("read_again.html")
+
+
+def test_a_report_that_cannot_be_written_whole_leaves_the_old_one(home: Path) -> None:
+    run(home, "every_month")
+    before = {path: path.read_bytes() for path in (home / "reports").iterdir()}
+
+    def broken(note: Note) -> str:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        run(home, "every_month", render=broken)
+    assert {path: path.read_bytes() for path in (home / "reports").iterdir()} == before
 
 
 def test_a_table_shows_rows_bytes_version_and_place(home: Path) -> None:
