@@ -8,7 +8,7 @@ from churn_assets.contracts.contract import MONTH, Contract, Frozen
 from churn_assets.core.curves import BestThreshold, Curves, best_threshold, curves
 from churn_assets.core.limits import Limits
 from churn_assets.core.metrics import Floats, Interval, Metrics, Scored, bootstrap, row_gain
-from churn_assets.core.slices import Slice, evaluate_slices
+from churn_assets.core.slices import Slice, customers_of, evaluate_slices
 from churn_assets.core.verdict import Finite, Verdict, shown
 
 
@@ -97,7 +97,8 @@ def evaluate(
     """Evaluates a model on test rows.
 
     Args:
-        test: typed rows with the label, the features and, where there are months, "month".
+        test: typed rows with the label, the features and, where there are months, "month". Rows
+            with the same id are drawn together in the resamples.
         probabilities: the model's churn probabilities of these rows, (n,).
         baseline: those of the simple baseline, (n,).
         resamples: bootstrap draws behind each interval, at least 1.
@@ -108,8 +109,13 @@ def evaluate(
     y = _labels(test, contract)
     model = Scored.of(y, _checked(probabilities, y), contract.economics)
     simple = Scored.of(y, _checked(baseline, y), contract.economics)
-    draw = {"rows": len(y), "resamples": resamples, "seed": seed}
-    metrics = bootstrap(lambda weights: _paired(model, simple, weights), **draw)
+    metrics = bootstrap(
+        lambda weights: _paired(model, simple, weights),
+        len(y),
+        customers=customers_of(test, contract),
+        resamples=resamples,
+        seed=seed,
+    )
     comparison = Comparison(
         baseline_log_loss=metrics.pop("baseline_log_loss").value,
         baseline_auc=metrics.pop("baseline_auc").value,

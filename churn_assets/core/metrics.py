@@ -166,24 +166,38 @@ def row_profit(labels: Floats, probabilities: Floats, economics: Economics) -> F
     return profit
 
 
-def bootstrap_weights(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
+def bootstrap_weights(
+    rows: int, resamples: int, seed: int, customers: NDArray[np.intp] | None = None
+) -> Iterator[Floats]:
     """How often each row is drawn in each resample, in chunks (b, rows) that bound the memory.
 
-    Rows are drawn with replacement, not stratified by class: the number of positives varies as
-    it would in another month. The same arguments give the same draws, whatever the model.
+    Customers are drawn with replacement, all rows of each together, for a customer's rows are
+    alike. They are not stratified by class: the number of positives varies as it would in another
+    month. The same arguments give the same draws, whatever the model.
+
+    Args:
+        customers: the customer of each row as a number from 0 on, (rows,); None where each row
+            is another customer's.
     """
     random = np.random.default_rng(seed)
+    units = rows if customers is None else int(customers.max()) + 1
     size = max(1, MOST_CELLS // rows)
     for start in range(0, resamples, size):
         count = min(size, resamples - start)
-        drawn = random.integers(rows, size=(count, rows))
-        drawn += np.arange(count)[:, None] * rows
-        weights = np.bincount(drawn.ravel(), minlength=count * rows)
-        yield weights.reshape(count, rows).astype(np.float64)
+        drawn = random.integers(units, size=(count, units))
+        drawn += np.arange(count)[:, None] * units
+        counts = np.bincount(drawn.ravel(), minlength=count * units)
+        weights = counts.reshape(count, units).astype(np.float64)
+        yield weights if customers is None else weights[:, customers]
 
 
 def bootstrap(
-    statistics: Callable[[Floats], Metrics], rows: int, *, resamples: int, seed: int
+    statistics: Callable[[Floats], Metrics],
+    rows: int,
+    *,
+    resamples: int,
+    seed: int,
+    customers: NDArray[np.intp] | None = None,
 ) -> dict[str, Interval]:
     """Values on the rows as they are, with 95% percentile intervals.
 
@@ -192,12 +206,13 @@ def bootstrap(
     Args:
         statistics: from weights (b, rows) to arrays (b,) by name, as `Scored.metrics`.
         rows: how many rows there are, at least one.
+        customers: whose rows they are, as `bootstrap_weights` takes it.
 
     Returns:
         Intervals by name. Resamples in which a value is undefined are left out of its interval.
     """
     values = statistics(np.ones((1, rows)))
-    chunks = [statistics(weights) for weights in bootstrap_weights(rows, resamples, seed)]
+    chunks = [statistics(w) for w in bootstrap_weights(rows, resamples, seed, customers)]
     return {
         name: _interval(name, float(value[0]), np.concatenate([chunk[name] for chunk in chunks]))
         for name, value in values.items()

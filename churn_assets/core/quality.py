@@ -24,6 +24,9 @@ from churn_assets.core.verdict import Verdict
 SAME_PROBABILITY = 1e-12
 """Largest difference between two computations of one probability."""
 
+FOLDS = 5
+"""Parts of the rows, each of which takes the rates of its categories from the others."""
+
 
 def columns_present(rows: pd.DataFrame, contract: Contract) -> Verdict:
     """The snapshot has every column of the contract, as text."""
@@ -162,7 +165,11 @@ def no_id_on_two_sides(rows: pd.DataFrame, contract: Contract) -> Verdict:
 
 
 def no_feature_knows_the_label(rows: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
-    """No single feature ranks the labels all but perfectly, as one made after the fact would."""
+    """No single feature ranks the labels all but perfectly, as one made after the fact would.
+
+    Whether a feature is null is looked at as well: what is filled in only once a customer has left
+    tells as much by being there as by its value.
+    """
     limit = limits.max_label_auc_of_one_feature
     numbers: dict[str, float | int | str] = {"limit": limit}
     label = rows[contract.label.name].to_numpy(dtype=bool)
@@ -209,15 +216,35 @@ def reproducible(first: np.ndarray, second: np.ndarray) -> Verdict:
 
 
 def _auc_alone(values: pd.Series, label: np.ndarray) -> float:
-    """ROC AUC of one feature by rank, in either direction; a category counts as its rate."""
+    """ROC AUC of one feature, by its values or by its nulls, whichever tells more."""
     from sklearn.metrics import roc_auc_score
 
+    by_null = float(roc_auc_score(label, values.isna()))
     if values.dtype == object:
-        rates = pd.Series(label, dtype=float).groupby(values.fillna("").to_numpy())
-        values = rates.transform("mean")
+        # The rates have a direction of their own. The other one would see a leak in any category:
+        # a row's own label is missing from its rate, which is the lower for every one who left.
+        by_value = float(roc_auc_score(label, _rates_elsewhere(values, label)))
+        return max(by_value, by_null, 1 - by_null)
     numbers = values.fillna(values.median()).fillna(0.0).clip(-1e15, 1e15)
-    auc = float(roc_auc_score(label, numbers))
-    return max(auc, 1 - auc)
+    by_value = float(roc_auc_score(label, numbers))
+    return max(by_value, 1 - by_value, by_null, 1 - by_null)
+
+
+def _rates_elsewhere(values: pd.Series, label: np.ndarray) -> np.ndarray:
+    """The rate of each row's category in the other folds; the overall rate where it has no rows.
+
+    A rate that counted the row itself would give its label away in a category of few rows.
+    """
+    codes, names = pd.factorize(values, use_na_sentinel=False)
+    folds = np.random.default_rng(0).permutation(len(values)) % FOLDS
+    cells, shape = codes * FOLDS + folds, (len(names), FOLDS)
+    rows = np.bincount(cells, minlength=len(names) * FOLDS).reshape(shape)
+    left = np.bincount(cells, weights=label, minlength=len(names) * FOLDS).reshape(shape)
+    rows_elsewhere = rows.sum(axis=1, keepdims=True) - rows
+    left_elsewhere = left.sum(axis=1, keepdims=True) - left
+    rates = np.full(shape, label.mean())
+    np.divide(left_elsewhere, rows_elsewhere, out=rates, where=rows_elsewhere > 0)
+    return rates[codes, folds]
 
 
 def rows_by_month(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:

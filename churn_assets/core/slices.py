@@ -12,13 +12,9 @@ from churn_assets.core.limits import Limits
 from churn_assets.core.metrics import Floats, Interval, Scored, bootstrap
 
 SLICE_RESAMPLES = 200
-SLICE_METRICS = (
-    "roc_auc", "pr_auc", "log_loss", "brier", "calibration_error", "profit_per_customer"
-)  # fmt: skip
 
 MISSING = "missing"
 OTHERS = "all others"
-QUARTILES = (0.25, 0.5, 0.75)
 MOST_VALUES = 20
 """Categories of a column that become slices, most frequent first; the rest share one."""
 
@@ -26,9 +22,10 @@ Mask = NDArray[np.bool_]
 
 
 class Slice(Frozen):
-    """The metrics of one group of customers.
+    """One group of customers.
 
     Attributes:
+        metrics: all of `core.metrics.METRICS`, with the group's own customers as the whole.
         judged: it has enough rows of both classes for a verdict.
         weak: it is judged, and even the upper bound of its ROC AUC is below the limit.
     """
@@ -56,7 +53,7 @@ def evaluate_slices(
     """Metrics of every slice of typed rows.
 
     Args:
-        test: rows with the contract's features, (n,).
+        test: rows with the contract's features and, where they are known, ids, (n,).
         y: labels, 0.0 or 1.0, (n,).
         p: probabilities, (n,).
         limits: say which slices are judged and what is weak.
@@ -67,7 +64,11 @@ def evaluate_slices(
         scored = Scored.of(y[mask], p[mask], contract.economics)
         rows, positives = int(mask.sum()), int(y[mask].sum())
         found = bootstrap(
-            scored.metrics, rows, resamples=min(resamples, SLICE_RESAMPLES), seed=seed
+            scored.metrics,
+            rows,
+            customers=customers_of(test[mask], contract),
+            resamples=min(resamples, SLICE_RESAMPLES),
+            seed=seed,
         )
         judged = min(positives, rows - positives) >= enough
         high = found["roc_auc"].high
@@ -78,7 +79,7 @@ def evaluate_slices(
             rows=rows,
             positives=positives,
             mean_probability=p[mask].mean(),
-            metrics={name: found[name] for name in SLICE_METRICS},
+            metrics=found,
             judged=judged,
             weak=judged and high is not None and high < limits.min_slice_auc,
         )
@@ -94,6 +95,14 @@ def slices_of(frame: pd.DataFrame, contract: Contract) -> Iterator[tuple[Column,
         for value, mask in groups(frame[column.name], column):
             if mask.any():
                 yield column, value, mask
+
+
+def customers_of(frame: pd.DataFrame, contract: Contract) -> NDArray[np.intp] | None:
+    """The customer of each row as a number from 0 on, (n,); None where each row is another's."""
+    name = contract.id.name
+    if name not in frame or frame[name].is_unique:
+        return None
+    return pd.factorize(frame[name])[0]
 
 
 def _values(values: pd.Series, column: Column) -> Iterator[tuple[str, Mask]]:
@@ -112,9 +121,7 @@ def _values(values: pd.Series, column: Column) -> Iterator[tuple[str, Mask]]:
 
 def _bands(values: pd.Series, column: Column) -> Iterator[tuple[str, Mask]]:
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    known = numbers[~np.isnan(numbers)]
-    # A sensitive number without bands of its own is looked at by quartiles.
-    edges = column.bands or tuple(np.unique(np.quantile(known, QUARTILES)) if len(known) else [0])
+    edges = column.bands
     yield f"<{edges[0]:g}", numbers < edges[0]
     for low, high in pairwise(edges):
         yield f"{low:g} to {high:g}", (numbers >= low) & (numbers < high)

@@ -2,7 +2,8 @@
 
 A customer's hash decides on which side of the split all of that customer's rows lie, so that no
 customer is ever on two sides. Where there are months enough, the test rows are later than all
-others as well: the model is tested on people it never saw, in a month it never saw.
+others as well: the model is tested on people it never saw, in a month it never saw, and learns
+from nothing that was not known yet when that month's snapshot was taken.
 """
 
 import hashlib
@@ -23,8 +24,10 @@ def training_rows(features: pd.DataFrame, labels: pd.DataFrame, contract: Contra
     """Joins labels to features of the same month and gives every row its split.
 
     With at least three labelled months, the test rows are the test customers' in the last month,
-    and training and calibration rows are the other customers' in the months before; what is left
-    over (test customers' earlier rows, other customers' last rows) is not used.
+    and training and calibration rows are the other customers' in the months whose labels were
+    known by then: those at least the contract's horizon earlier. What is left over (test
+    customers' earlier rows, other customers' later rows) is not used. With fewer months, or none
+    so early, the customers alone are split.
 
     Args:
         features: typed rows of any months.
@@ -40,8 +43,11 @@ def training_rows(features: pd.DataFrame, labels: pd.DataFrame, contract: Contra
     side = pd.Series(split_of(rows[contract.id.name]), index=rows.index, dtype=TEXT)
     months = rows[MONTH].unique()
     if len(months) >= MONTHS_FOR_OUT_OF_TIME:
-        used = (side == TEST) == (rows[MONTH] == months[-1])
-        rows, side = rows[used], side[used]
+        last_known = _months_before(months[-1], contract.horizon_months)
+        if months[0] <= last_known:
+            tested = rows[MONTH] == months[-1]
+            used = tested.where(side == TEST, rows[MONTH] <= last_known)
+            rows, side = rows[used], side[used]
     return rows.assign(**{SPLIT: side}).reset_index(drop=True)
 
 
@@ -58,14 +64,24 @@ def split_of(ids: pd.Series) -> np.ndarray:
 
 
 def of_split(rows: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The rows of one side."""
-    return rows[rows[SPLIT] == split].reset_index(drop=True)
+    """The rows of one side, in an order that depends on nothing but the rows.
+
+    Storage promises no order, and a model is the same to the last bit only from rows in the same
+    order: by month, then by the other columns from the first, usually the id, on.
+    """
+    side = rows[rows[SPLIT] == split]
+    others = [str(name) for name in rows if name != MONTH]
+    return side.sort_values([MONTH, *others], ignore_index=True)
 
 
 def ids_on_two_sides(rows: pd.DataFrame, contract: Contract) -> list[str]:
     """Customers who are on more than one side of the split; there must be none."""
     sides = rows.groupby(contract.id.name)[SPLIT].nunique()
     return [str(name) for name in sides[sides > 1].index]
+
+
+def _months_before(month: str, count: int) -> str:
+    return str(pd.Period(month, freq="M") - count)
 
 
 def _point(name: str) -> float:

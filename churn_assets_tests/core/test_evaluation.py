@@ -119,21 +119,14 @@ def test_flags_are_sliced_by_yes_and_no() -> None:
     assert found == ["yes", "no", "missing"]
 
 
-def test_a_sensitive_number_without_bands_is_sliced_by_quartiles() -> None:
+def test_every_slice_has_every_metric(report: EvaluationReport) -> None:
+    assert all(tuple(one.metrics) == METRICS for one in report.slices)
     frame, hazard = rows()
-    columns = tuple(
-        column.model_copy(update={"bands": ()}) if column.name == "age" else column
-        for column in CONTRACT.columns
-    )
-    contract = CONTRACT.model_copy(update={"columns": columns})
-    found = [s.rows for s in report_of(frame, hazard, contract=contract).slices
-             if s.column == "age"]  # fmt: skip
-    assert len(found) == 4
-    assert min(found) > ROWS / 5
-    frame["age"] = pd.array([pd.NA] * ROWS, dtype="Int64")
-    found = [s.value for s in report_of(frame, hazard, contract=contract).slices
-             if s.column == "age"]  # fmt: skip
-    assert found == ["missing"]
+    one = next(one for one in report.slices if one.value == "Male")
+    men = (frame["gender"] == "Male").to_numpy(bool)
+    alone = report_of(frame[men], hazard[men])
+    for name, metric in alone.metrics.items():
+        assert one.metrics[name] == metric
 
 
 def test_many_categories_share_a_slice() -> None:
@@ -324,6 +317,28 @@ def test_rows_must_fit_together() -> None:
     frame.loc[:2, "churned"] = pd.NA
     with pytest.raises(ValueError, match="3 test rows have no label"):
         report_of(frame, hazard)
+
+
+def test_rows_of_one_customer_are_drawn_together() -> None:
+    frame, hazard = rows()
+    frame["customer_id"] = pd.Series([f"C{i}" for i in range(ROWS)], dtype=TEXT)
+    once = report_of(frame, hazard)
+    repeated = pd.concat([frame, frame.assign(month="2026-04")], ignore_index=True)
+    twice = report_of(repeated, np.tile(hazard, 2))
+    # Rows that say nothing new make no interval narrower.
+    for name in ("roc_auc", "log_loss", "profit_per_customer"):
+        assert twice.metrics[name].low == pytest.approx(once.metrics[name].low)
+        assert twice.metrics[name].high == pytest.approx(once.metrics[name].high)
+        for first, second in zip(once.slices, twice.slices, strict=True):
+            assert second.metrics[name].low == pytest.approx(first.metrics[name].low)
+    rowwise = report_of(repeated.drop(columns="customer_id"), np.tile(hazard, 2))
+    assert rowwise.metrics["roc_auc"].low > once.metrics["roc_auc"].low  # type: ignore[operator]
+
+
+def test_ids_of_one_row_each_change_nothing(report: EvaluationReport) -> None:
+    frame, hazard = rows()
+    frame["customer_id"] = pd.Series([f"C{i}" for i in range(ROWS)], dtype=TEXT)
+    assert report_of(frame, hazard) == report
 
 
 def test_an_index_of_its_own_changes_nothing(report: EvaluationReport) -> None:

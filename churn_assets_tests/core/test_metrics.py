@@ -152,6 +152,15 @@ def test_resamples_draw_as_many_rows_as_there_are(monkeypatch: pytest.MonkeyPatc
     assert all((chunk.sum(axis=1) == 100).all() for chunk in chunks)
 
 
+def test_customers_are_drawn_with_all_their_rows() -> None:
+    customers = np.array([0, 1, 0, 2, 1, 0])
+    weights = np.concatenate(list(bootstrap_weights(6, 50, 3, customers)))
+    assert weights.shape == (50, 6)
+    assert (weights[:, 0] == weights[:, 2]).all()
+    assert (weights[:, 1] == weights[:, 4]).all()
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     random = np.random.default_rng(0)
     p = random.random(300)

@@ -150,6 +150,47 @@ def test_a_feature_that_knows_the_label_is_found(feature: str) -> None:
     assert verdict.numbers["auc"] == 1.0
 
 
+def test_a_number_that_is_null_for_all_who_left_is_found() -> None:
+    rows = labelled(300, 100)
+    rows["avg_call_minutes"] = rows["avg_call_minutes"].mask(rows["churned"])
+    verdict = quality.no_feature_knows_the_label(rows, TELECOM, LIMITS)
+    assert not verdict.passed
+    assert verdict.numbers["feature"] == "avg_call_minutes"
+    assert verdict.numbers["auc"] == 1.0
+
+
+def test_a_category_that_is_null_for_all_who_stayed_is_found() -> None:
+    rows = labelled(300, 100)
+    names = pd.Series([f"reason {i}" for i in range(300)], dtype=TEXT)
+    rows["location"] = names.where(rows["churned"])
+    verdict = quality.no_feature_knows_the_label(rows, TELECOM, LIMITS)
+    assert verdict.numbers["feature"] == "location"
+    assert verdict.numbers["auc"] == 1.0
+
+
+@pytest.mark.parametrize("values", [1, 20, 4_000, 1_000_000])
+def test_a_category_of_many_values_is_no_leak(values: int) -> None:
+    random = np.random.default_rng(1)
+    rows = labelled(5_000, 0)
+    rows["churned"] = pd.array(random.random(5_000) < 0.2, dtype="boolean")
+    rows["location"] = pd.Series(random.integers(values, size=5_000)).astype(TEXT)
+    verdict = quality.no_feature_knows_the_label(rows, TELECOM, LIMITS)
+    assert verdict.passed
+    assert float(verdict.numbers["auc"]) < 0.55
+
+
+def test_a_category_of_many_values_that_knows_the_label_is_found() -> None:
+    random = np.random.default_rng(1)
+    rows = labelled(5_000, 1_000)
+    marks = np.where(rows["churned"], "left", "stayed")
+    numbers = random.integers(50, size=5_000)
+    names = [f"{mark} {number}" for mark, number in zip(marks, numbers, strict=True)]
+    rows["location"] = pd.Series(names, dtype=TEXT)
+    verdict = quality.no_feature_knows_the_label(rows, TELECOM, LIMITS)
+    assert not verdict.passed
+    assert verdict.numbers["feature"] == "location"
+
+
 def test_one_class_has_nothing_to_rank() -> None:
     assert quality.no_feature_knows_the_label(labelled(30, 0), TELECOM, LIMITS).passed
 

@@ -1,6 +1,7 @@
 """Training is repeatable, keeps a customer in one fold, and prefers the simple model in a tie."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -141,6 +142,21 @@ def test_folds_keep_a_customer_together_and_the_share_of_leavers() -> None:
         assert not set(ids[fitted_on]) & set(ids[held_out])
         assert len(fitted_on) + len(held_out) == 3000
         assert left[held_out].mean() == pytest.approx(left.mean(), abs=0.05)
+
+
+def test_the_search_has_folds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[training.Folds] = []
+    search = training._search
+
+    def spy(*arguments: Any) -> training.Params:
+        made.append(arguments[3])
+        return search(*arguments)
+
+    monkeypatch.setattr(training, "_search", spy)
+    frame = rows(300, 0)
+    train(frame, rows(100, 1), CONTRACT, seed=4)
+    compared = [set(held_out) for _, held_out in training._folds(frame, CONTRACT, 4)]
+    assert all(set(held_out) not in compared for _, held_out in made[0])
 
 
 def with_labels(frame: pd.DataFrame, labels: object) -> pd.DataFrame:
