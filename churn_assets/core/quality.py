@@ -121,6 +121,23 @@ def features_honour_schema(features: pd.DataFrame, contract: Contract) -> Verdic
     )
 
 
+def months_honour_contract(features: pd.DataFrame, contract: Contract) -> Verdict:
+    """Every month was validated under the contract as it is now, not under an earlier one."""
+    broken = [
+        f"{month}: {verdict.description}"
+        for month, rows in features.groupby(MONTH)
+        if not (verdict := features_honour_schema(rows, contract)).passed
+    ]
+    months = int(features[MONTH].nunique())
+    again = "; materialise validated_features of these months again" if broken else ""
+    return Verdict(
+        not broken,
+        f"{len(broken)} of {months} months break the contract as it is now"
+        f"{': ' if broken else '.'}{'; '.join(broken)}{again}",
+        {"months": months, "broken_months": len(broken), "limit": 0},
+    )
+
+
 def nulls_within_limit(features: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
     """No feature is mostly null; at the limit passes."""
     names = [column.name for column in contract.features if column.nullable]

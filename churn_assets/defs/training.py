@@ -33,6 +33,12 @@ def definitions(platform: Platform) -> dg.Definitions:
 def _training_set(platform: Platform) -> dg.AssetsDefinition:
     contract, settings = platform.contract, platform.settings
     specs = [
+        check(
+            ROWS,
+            "months_honour_contract",
+            "Every month was validated under the present contract.",
+            blocking=True,
+        ),
         check(ROWS, "enough_rows_of_both_classes", "There is enough to learn from.", blocking=True),
         check(ROWS, "no_id_on_two_sides", "No customer is on two sides.", blocking=True),
         check(ROWS, "no_feature_knows_the_label", "No single feature gives the label away."),
@@ -66,6 +72,7 @@ def _training_set(platform: Platform) -> dg.AssetsDefinition:
         rows = training_rows(features, labels, contract)
         rows.attrs[PROVENANCE] = features.attrs[PROVENANCE] | labels.attrs[PROVENANCE]
         verdicts = {
+            "months_honour_contract": quality.months_honour_contract(features, contract),
             "enough_rows_of_both_classes": quality.enough_rows_of_both_classes(
                 rows, contract, settings.limits
             ),

@@ -92,8 +92,8 @@ def _asset_specs(platform: Platform) -> list[dg.AssetSpec]:
         dg.AssetSpec(
             QUARANTINE,
             description=(
-                "One row is one row of the source that broke the contract, as it came, with every "
-                "rule it broke."
+                "One row is one row of the latest delivery, published or not, that broke the "
+                "contract: as it came, with every rule it broke."
             ),
             metadata={
                 **column_schema(

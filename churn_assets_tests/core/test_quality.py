@@ -221,3 +221,17 @@ def test_rows_by_month() -> None:
     summary = quality.rows_by_month(labelled(30, 6), TELECOM)
     assert summary["rows"].tolist() == [10, 10, 10]
     assert summary["left"].sum() == 6
+
+
+def test_a_month_of_an_earlier_contract_is_named() -> None:
+    ids = pd.array([f"c{i}" for i in range(5)], dtype=TEXT)
+    good = typed_rows(TELECOM, 5).assign(customer_id=ids)
+    old = good.assign(month=pd.array(["2026-02"] * 5, dtype=TEXT), gender=pd.NA)
+    assert quality.months_honour_contract(good, TELECOM).passed
+    verdict = quality.months_honour_contract(
+        pd.concat([good, old.astype({"gender": TEXT})], ignore_index=True), TELECOM
+    )
+    assert not verdict.passed
+    assert "2026-02" in verdict.description
+    assert "2026-03" not in verdict.description
+    assert "gender: not_nullable" in verdict.description
