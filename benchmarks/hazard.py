@@ -1,0 +1,65 @@
+"""How near the model comes to the true hazard, which nobody but the simulator knows.
+
+    python -m benchmarks.hazard
+
+The months of a large operator go the way of the graph, from the source to the compiled scorer,
+without the lake. No model can rank customers better than the hazard that their labels were drawn
+from, but for luck.
+"""
+
+from time import perf_counter
+
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.table import Line, show
+from churn_assets.adapters.sources.simulated import SimulatedSource
+from churn_assets.contracts.contract import MONTH
+from churn_assets.contracts.loading import load_contract
+from churn_assets.core.compiling import compile_scorer
+from churn_assets.core.features import model_columns
+from churn_assets.core.simulator import Simulator
+from churn_assets.core.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
+from churn_assets.core.training import train
+from churn_assets.core.validation import validate
+
+CUSTOMERS = 100_000
+MONTHS = [str(month) for month in pd.period_range("2025-01", periods=5, freq="M")]
+
+MOST_LOST = 0.01
+
+
+def main() -> None:
+    contract = load_contract("telecom")
+    simulator = Simulator(CUSTOMERS)
+    source = SimulatedSource(contract, simulator)
+    features, labels = [], []
+    for month in MONTHS:
+        features.append(validate(source.snapshot(month), contract, month).accepted)
+        labels.append(source.labels(month))
+    rows = training_rows(pd.concat(features), pd.concat(labels), contract)
+    training, calibration, test = (of_split(rows, side) for side in (TRAINING, CALIBRATION, TEST))
+
+    began = perf_counter()
+    model = train(training, calibration, contract)
+    seconds = perf_counter() - began
+
+    left = test[contract.label.name].to_numpy(dtype=bool)
+    hazard = pd.concat([simulator.true_hazard(month) for month in test[MONTH].unique()])
+    scores = compile_scorer(model.estimator, contract).score(model_columns(test, contract))
+    own = float(roc_auc_score(left, scores))
+    best = float(roc_auc_score(left, hazard[test[contract.id.name]]))
+    print(
+        f"chosen: {model.chosen}; tested on {len(test):,} rows of {', '.join(test[MONTH].unique())}"
+    )
+    show(
+        [
+            Line("ROC AUC, beside the hazard's", own, "", best, own / best),
+            Line("ROC AUC lost", best - own, aim=f"<= {MOST_LOST}", passed=best - own <= MOST_LOST),
+            Line(f"training on {len(training):,} rows", seconds, "s"),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
