@@ -59,7 +59,7 @@ format: setup ## Mend what ruff can mend
 	$(RUN)/ruff format .
 
 bench: setup ## Measure everything the README claims
-	@for name in scorer accuracy graph validation; do $(RUN)/python -m benchmarks.$$name || exit 1; done
+	@for name in scorer accuracy hazard validation graph; do $(RUN)/python -m benchmarks.$$name || exit 1; done
 
 docs: setup ## Make the generated documents again
 	$(RUN)/python -m churn_assets.contracts.dictionary > docs/data-dictionary.md

@@ -30,6 +30,7 @@ from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.records import ModelRecord
 from churn_assets.adapters.registry import log_to_run, register_model
 from churn_assets.adapters.reports.html import render_drift, render_evaluation
+from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
 from churn_assets.adapters.serving import predictions, serving
 from churn_assets.adapters.sources.choice import choose_source
 from churn_assets.adapters.sources.source import Source
@@ -132,8 +133,12 @@ def script() -> None:
     log_to_run(record, {}, {"evaluation_report.json": report.model_dump_json()})
     served(rows, scorer, record, contract, settings.home)
     drift = compare_month(rows, features[-1], contract, settings.limits, name=months[-1])
-    save(report, render_evaluation(report), settings.home / "evaluation_report")
-    save(drift, render_drift(drift), settings.home / "drift_report")
+    save(
+        report,
+        render_evaluation(report, evaluation_plots(report)),
+        settings.home / "evaluation_report",
+    )
+    save(drift, render_drift(drift, drift_plots(drift)), settings.home / "drift_report")
 
 
 def prepared(

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 Array = npt.NDArray[Any]
 People = dict[str, Array]
@@ -77,7 +76,7 @@ def hazard(customers: Mapping[str, Array], extra_log_odds: float = 0.0) -> Array
         # The young and the old leave more than those between.
         + 0.45 * ((customers["age"] - 48) / 18.0) ** 2
     )
-    return np.asarray(expit(log_odds + extra_log_odds))
+    return _expit(log_odds + extra_log_odds)
 
 
 def next_month(
@@ -132,7 +131,7 @@ def _live(people: People, rng: np.random.Generator) -> People:
     engagement = ENGAGEMENT_KEPT * people["engagement"]
     engagement += np.float32(np.sqrt(1.0 - ENGAGEMENT_KEPT**2)) * drive
     bits = people["late_bills"]
-    is_late = late < expit(people["tardiness"] + np.float32(0.8) * (bits & 1))
+    is_late = late < _expit(people["tardiness"] + np.float32(0.8) * (bits & 1))
     # A bit for each of the last twelve bills; the first comes after a month.
     billed = ((1 << np.minimum(people["tenure"], 12)) - 1).astype(np.uint16)
     talked = np.exp(people["talk"] + 0.25 * engagement + 0.15 * minutes)
@@ -140,7 +139,7 @@ def _live(people: People, rng: np.random.Generator) -> People:
         "engagement": engagement,
         "data": np.exp(people["habit"] + 0.3 * engagement + 0.12 * gigabytes),
         "minutes": np.where(silent < NO_CALL_RECORDS, np.float32(np.nan), talked),
-        "days": np.rint(31 * expit(1.4 + 1.1 * engagement + 0.5 * days)).astype(np.int8),
+        "days": np.rint(31 * _expit(1.4 + 1.1 * engagement + 0.5 * days)).astype(np.int8),
         "late_bills": ((bits << 1) | is_late) & billed,
         "contract": _renewed(people["contract"], people["tenure"], renewal),
         "payment": np.where(
@@ -237,3 +236,9 @@ def _pick(shares: Array, draws: Array) -> Array:
     """Codes with the given shares out of uniform draws from [0, 1)."""
     bounds = np.cumsum(shares) / np.sum(shares)
     return np.searchsorted(bounds[:-1], draws, side="right").astype(np.int8)
+
+
+def _expit(log_odds: Array) -> Array:
+    from scipy.special import expit  # a fifth of a second to import
+
+    return np.asarray(expit(log_odds))

@@ -79,7 +79,8 @@ def every_id_known(labelled: pd.Series, customers: pd.Series, limits: Limits) ->
 
     A few may be unknown: their rows came without a readable id.
     """
-    unknown = labelled[~labelled.isin(customers)]
+    # Text of Arrow would be looked up value by value.
+    unknown = labelled[~labelled.astype(object).isin(customers)]
     share = len(unknown) / len(labelled) if len(labelled) else 0.0
     limit = limits.max_unknown_id_share
     shown = f", such as {', '.join(unknown.head(3).astype(str))}" if len(unknown) else ""

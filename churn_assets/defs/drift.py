@@ -8,7 +8,7 @@ import pandas as pd
 
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.records import ModelRecord
-from churn_assets.adapters.reports.markdown import drift_table, markdown_image
+from churn_assets.adapters.reports.markdown import drift_table
 from churn_assets.contracts.schemas import typed
 from churn_assets.core.drift import DriftReport, compare_month
 from churn_assets.defs.checks import check, results
@@ -65,12 +65,8 @@ def definitions(platform: Platform) -> dg.Definitions:
 
 
 def _shown(report: DriftReport) -> dict[str, Any]:
-    from churn_assets.adapters.reports.plots import drift_plots
-
-    images = [markdown_image(png, name) for name, png in drift_plots(report).items()]
     return {
         "summary": dg.MetadataValue.md(drift_table(report)),
-        "plots": dg.MetadataValue.md("\n\n".join(images)),
         "features_drifted": len(report.drifted),
         "rows": report.month_rows,
     }

@@ -7,7 +7,7 @@ import dagster as dg
 
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.records import ModelRecord
-from churn_assets.adapters.reports.markdown import evaluation_table, markdown_image
+from churn_assets.adapters.reports.markdown import evaluation_table
 from churn_assets.contracts.schemas import typed
 from churn_assets.core.baseline import fit_baseline
 from churn_assets.core.evaluation import About, EvaluationReport, evaluate
@@ -86,12 +86,8 @@ def _not_blocking() -> list[str]:
 
 
 def _shown(report: EvaluationReport, values: dict[str, float]) -> dict[str, Any]:
-    from churn_assets.adapters.reports.plots import evaluation_plots
-
-    images = [markdown_image(png, name) for name, png in evaluation_plots(report).items()]
     return {
         "summary": dg.MetadataValue.md(evaluation_table(report)),
-        "plots": dg.MetadataValue.md("\n\n".join(images)),
         "model_version": report.about.model_version,
         **values,
     }

@@ -11,10 +11,11 @@ import dagster as dg
 
 from churn_assets.adapters.bentos import BentoStore
 from churn_assets.adapters.reports.html import render_drift, render_evaluation
+from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
 from churn_assets.core.drift import DriftReport
 from churn_assets.core.evaluation import EvaluationReport
 from churn_assets.defs.platform import Platform
-from churn_assets.defs.storage import DocumentIOManager, LakeIOManager
+from churn_assets.defs.storage import DocumentIOManager, LakeIOManager, Renderer
 
 
 class MLflowTracking(dg.ConfigurableResource[Any]):
@@ -83,7 +84,10 @@ def resources(platform: Platform) -> Mapping[str, Any]:
         "typed_tables": LakeIOManager(lake, platform.contract),
         "documents": DocumentIOManager(
             platform.reports,
-            {EvaluationReport: render_evaluation, DriftReport: render_drift},
+            {
+                EvaluationReport: Renderer(evaluation_plots, render_evaluation),
+                DriftReport: Renderer(drift_plots, render_drift),
+            },
         ),
         "mlflow": MLflowTracking(
             tracking_uri=platform.tracking_uri,

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -10,10 +11,20 @@ from pydantic import BaseModel
 from upath import UPath
 
 from churn_assets.adapters.lake import PROVENANCE, Lake
+from churn_assets.adapters.reports.markdown import markdown_image
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.schemas import typed
 
-Renderers = Mapping[type[BaseModel], Callable[[Any], str]]
+
+@dataclass(frozen=True)
+class Renderer:
+    """Makes a report fit for people: its plots, and a page with them."""
+
+    plots: Callable[[Any], Mapping[str, bytes]]
+    page: Callable[[Any, Mapping[str, bytes]], str]
+
+
+Renderers = Mapping[type[BaseModel], Renderer]
 
 
 class LakeIOManager(dg.IOManager):
@@ -56,10 +67,18 @@ class DocumentIOManager(dg.UPathIOManager):
         super().__init__(base_path)
 
     def dump_to_path(self, context: dg.OutputContext, obj: BaseModel, path: UPath) -> None:
-        if render := self._renderers.get(type(obj)):
+        if renderer := self._renderers.get(type(obj)):
+            # Drawn once, for the page and for the UI: it takes longer than most of a report.
+            plots = renderer.plots(obj)
             page = path.with_suffix(".html")
-            _write_whole(page, render(obj))
-            context.add_output_metadata({"html": dg.MetadataValue.path(str(page))})
+            _write_whole(page, renderer.page(obj, plots))
+            images = [markdown_image(png, name) for name, png in plots.items()]
+            context.add_output_metadata(
+                {
+                    "html": dg.MetadataValue.path(str(page)),
+                    "plots": dg.MetadataValue.md("\n\n".join(images)),
+                }
+            )
         _write_whole(path, obj.model_dump_json(indent=1))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> BaseModel:

@@ -76,7 +76,10 @@ class Page(HTMLParser):
 def test_a_page_needs_nothing_beside_itself(
     evaluation: EvaluationReport, drift: DriftReport
 ) -> None:
-    for page in (render_evaluation(evaluation), render_drift(drift)):
+    for page in (
+        render_evaluation(evaluation, evaluation_plots(evaluation)),
+        render_drift(drift, drift_plots(drift)),
+    ):
         found = Page(page)
         assert found.open == []
         assert not found.tags & {"script", "link", "iframe", "object"}
@@ -87,7 +90,7 @@ def test_a_page_needs_nothing_beside_itself(
 def test_the_evaluation_page_shows_every_verdict_metric_and_slice(
     evaluation: EvaluationReport,
 ) -> None:
-    page = render_evaluation(evaluation)
+    page = render_evaluation(evaluation, evaluation_plots(evaluation))
     for name, verdict in evaluation.verdicts.items():
         assert VERDICTS[name] in page
         assert verdict.description.replace("'", "&#39;") in page
@@ -99,7 +102,7 @@ def test_the_evaluation_page_shows_every_verdict_metric_and_slice(
 
 
 def test_the_drift_page_shows_every_verdict_and_feature(drift: DriftReport) -> None:
-    page = render_drift(drift)
+    page = render_drift(drift, drift_plots(drift))
     for name in drift.verdicts:
         assert VERDICTS[name] in page
     for one in drift.features:
@@ -110,8 +113,10 @@ def test_the_drift_page_shows_every_verdict_and_feature(drift: DriftReport) -> N
 
 def test_one_class_and_empty_months_still_make_pages() -> None:
     for label in (True, False):
-        assert "undefined" in render_evaluation(evaluated(label=label))
-    assert "nothing to compare" in render_drift(compared(rows=0))
+        report = evaluated(label=label)
+        assert "undefined" in render_evaluation(report, evaluation_plots(report))
+    report = compared(rows=0)
+    assert "nothing to compare" in render_drift(report, drift_plots(report))
 
 
 @pytest.mark.parametrize("label", [None, True, False])

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -9,7 +9,7 @@ from upath import UPath
 from churn_assets.adapters.lake import PROVENANCE, Lake
 from churn_assets.contracts.contract import Frozen
 from churn_assets.contracts.loading import load_contract
-from churn_assets.defs.storage import DocumentIOManager, LakeIOManager
+from churn_assets.defs.storage import DocumentIOManager, LakeIOManager, Renderer
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-01", end_date="2026-05", fmt="%Y-%m")
 TELECOM = load_contract("telecom")
@@ -62,12 +62,12 @@ def read_again(every_month: Note) -> Note:
 ASSETS = [tenures, every_month, two_months, read_again]
 
 
-def html(note: Note) -> str:
+def html(note: Note, plots: Mapping[str, bytes]) -> str:
     return f"<html>{note.text}</html>"
 
 
 def run(
-    home: Path, name: str, month: str | None = None, render: Callable[[Note], str] = html
+    home: Path, name: str, month: str | None = None, render: Callable[..., str] = html
 ) -> dg.ExecuteInProcessResult:
     lake = Lake(str(home / "lake"))
     return dg.materialize(
@@ -77,7 +77,9 @@ def run(
         instance=dg.DagsterInstance.ephemeral(tempdir=str(home)),
         resources={
             "tables": LakeIOManager(lake, TELECOM),
-            "documents": DocumentIOManager(UPath(home / "reports"), {Note: render}),
+            "documents": DocumentIOManager(
+                UPath(home / "reports"), {Note: Renderer(lambda _: {"plot": b"png"}, render)}
+            ),
         },
     )
 
@@ -112,7 +114,7 @@ def test_a_report_that_cannot_be_written_whole_leaves_the_old_one(home: Path) ->
     run(home, "every_month")
     before = {path: path.read_bytes() for path in (home / "reports").iterdir()}
 
-    def broken(note: Note) -> str:
+    def broken(note: Note, plots: Mapping[str, bytes]) -> str:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):

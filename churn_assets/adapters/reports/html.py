@@ -1,26 +1,29 @@
 """Reports as HTML files that need nothing beside themselves."""
 
 import base64
+from collections.abc import Mapping
 
 from churn_assets.adapters.reports import words
 from churn_assets.adapters.reports.markdown import most_moved_first
-from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
 from churn_assets.core.drift import DriftReport
 from churn_assets.core.evaluation import EvaluationReport
 
-
-def render_evaluation(report: EvaluationReport) -> str:
-    """One self-contained page on a model's quality."""
-    return _render("evaluation.html.j2", report, evaluation_plots(report))
+Plots = Mapping[str, bytes]
+"""PNG images by name."""
 
 
-def render_drift(report: DriftReport) -> str:
-    """One self-contained page on a month's drift."""
-    return _render("drift.html.j2", report, drift_plots(report), features=most_moved_first(report))
+def render_evaluation(report: EvaluationReport, plots: Plots) -> str:
+    """One self-contained page on a model's quality, with its `evaluation_plots`."""
+    return _render("evaluation.html.j2", report, plots)
+
+
+def render_drift(report: DriftReport, plots: Plots) -> str:
+    """One self-contained page on a month's drift, with its `drift_plots`."""
+    return _render("drift.html.j2", report, plots, features=most_moved_first(report))
 
 
 def _render(
-    template: str, report: EvaluationReport | DriftReport, plots: dict[str, bytes], **values: object
+    template: str, report: EvaluationReport | DriftReport, plots: Plots, **values: object
 ) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
