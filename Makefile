@@ -31,7 +31,7 @@ setup: .venv/.synced ## Install everything into .venv, as uv.lock says
 	$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv
 
 .venv/.synced: uv.lock pyproject.toml | $(if $(findstring .uv,$(UV)),.uv/bin/uv)
-	$(UV) sync --frozen --quiet --all-extras --python $(PYTHON)
+	$(UV) sync --frozen --quiet --extra ibm-telco --python $(PYTHON)
 	@touch $@
 
 home: setup

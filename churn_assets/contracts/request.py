@@ -83,8 +83,10 @@ def _type(column: Column) -> Any:
     if column.kind == "flag":
         return bool
     if column.kind != "number":
-        # Blank text is null to the graph, which an id or a category that is given is not.
-        return Annotated[str, Field(min_length=1, max_length=TEXT_LIMIT, pattern=r"\S")]
+        # The graph reads blank text as null, and quarantines text with spaces around it.
+        return Annotated[
+            str, Field(min_length=1, max_length=TEXT_LIMIT, pattern=r"^\S([\s\S]*\S)?$")
+        ]
     low, high = _bounds(column)
     if column.whole:
         limits = Field(ge=math.ceil(low), le=math.floor(high))

@@ -174,6 +174,6 @@ def _field(
         ge=ge,
         le=le,
         isin=None if values is None else list(values),
-        str_length={"max_value": TEXT_LIMIT} if kind in ("text", "category") else None,
+        str_length={"max_value": TEXT_LIMIT} if role == "id" or kind == "category" else None,
         metadata={MARKS: {**told, "source_name": source_name}},
     )

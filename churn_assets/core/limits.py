@@ -1,6 +1,8 @@
 """Every number that decides whether a check passes, in one place."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Limits(BaseModel):
@@ -44,3 +46,12 @@ class Limits(BaseModel):
     """A feature drifts when its corrected p-value is below the one and its effect at least this."""
     max_null_share_rise: float = Field(0.05, gt=0, le=1)
     max_unseen_share: float = Field(0.05, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _rates_in_order(self) -> Self:
+        if self.min_label_rate > self.max_label_rate:
+            raise ValueError(
+                f"CHURN_LIMITS__MIN_LABEL_RATE is {self.min_label_rate:g}, above "
+                f"CHURN_LIMITS__MAX_LABEL_RATE, {self.max_label_rate:g}"
+            )
+        return self

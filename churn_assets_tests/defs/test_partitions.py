@@ -4,12 +4,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from churn_assets.defs.partitions import (
-    closed_months,
-    labelled_months,
-    latest_closed_month,
-    one_month,
-)
+from churn_assets.defs.partitions import closed_months, labelled_months, one_month
+from churn_assets.settings import latest_closed_month
 
 NOW = datetime(2026, 4, 15, tzinfo=UTC)
 

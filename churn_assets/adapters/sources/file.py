@@ -1,22 +1,21 @@
 """CSV or Parquet at any fsspec URL: one file, or one a month."""
 
-import warnings
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import pandas as pd
-import pyarrow as pa
 
 from churn_assets.adapters.sources.source import (
     SourceError,
     SourceUnavailableError,
     as_labels,
     as_snapshot,
+    source_text,
 )
+from churn_assets.adapters.sources.tabular import read_table
 from churn_assets.contracts.contract import Contract
-from churn_assets.contracts.schemas import TEXT
 
 MONTH_SLOT = "{month}"
+MONTH_OR_DATE = r"(?s)\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01])(\D.*)?)?"
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,9 @@ class FileSource:
     """A source of files.
 
     Attributes:
-        customers: path or URL; `{month}` in it stands for YYYY-MM. Without it, rows are chosen by
-            the contract's month column; a contract without one is a single snapshot.
+        customers: path or URL; `{month}` in it stands for YYYY-MM, and rows with a month column
+            must agree with it. Without it, rows are chosen by the contract's month column; a
+            contract without one is a single snapshot.
         labels: a path for the labels by the same rules; None reads the label column of the
             customers' file.
         separator: between the fields of a CSV.
@@ -52,44 +52,33 @@ class FileSource:
         return MONTH_SLOT not in self.customers and self.contract.month is None
 
     def _rows(self, path: str, template: str, month: str) -> pd.DataFrame:
-        frame = self._read(path)
+        frame = read_table(path, self.separator, self.encoding)
         column = self.contract.month
-        if MONTH_SLOT in template or column is None:
+        if column is None:
             return frame
-        if column.source_name not in frame:
-            raise SourceError(f"{path} lacks the month column {column.source_name}")
-        chosen = frame[frame[column.source_name].astype(str).str[:7] == month]
-        if chosen.empty:
-            raise SourceUnavailableError(
-                f"{path} has no row of month {month} in column {column.source_name}"
-            )
-        return chosen
+        name = column.source_name
+        if name not in frame:
+            if MONTH_SLOT in template:
+                return frame
+            raise SourceError(f"{path} lacks the month column {name}")
+        chosen = _months(frame[name], path) == month
+        if MONTH_SLOT in template:
+            _refuse_rows(frame[name], ~chosen, f"{path}: column {name} must be of month {month}")
+        elif not chosen.any():
+            raise SourceUnavailableError(f"{path} has no row of month {month} in column {name}")
+        return frame[chosen]
 
-    def _read(self, path: str) -> pd.DataFrame:
-        try:
-            if PurePosixPath(path).suffix in (".parquet", ".pq"):
-                return pd.read_parquet(path, dtype_backend="pyarrow")
-            return self._read_csv(path)
-        except FileNotFoundError as error:
-            raise SourceUnavailableError(f"{path} is not there (yet)") from error
-        except UnicodeError as error:
-            raise SourceError(
-                f"{path} is not {self.encoding} text: {error}; set CHURN_FILE__ENCODING"
-            ) from error
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as error:
-            raise SourceError(f"{path} cannot be read as CSV: {str(error).strip()}") from error
-        except (pa.ArrowInvalid, OSError) as error:
-            raise SourceUnavailableError(f"{path} cannot be read (wholly): {error}") from error
 
-    def _read_csv(self, path: str) -> pd.DataFrame:
-        with warnings.catch_warnings():
-            # pandas warns of rows with too many fields, and drops what does not fit.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                path,
-                dtype=TEXT,
-                keep_default_na=False,
-                sep=self.separator,
-                encoding=self.encoding,
-                index_col=False,
-            )
+def _months(values: pd.Series, path: str) -> pd.Series:
+    """YYYY-MM of every row, a boolean-comparable text without nulls."""
+    text = source_text(values)
+    readable = text.str.fullmatch(MONTH_OR_DATE).fillna(False).astype(bool)
+    rule = f"{path}: column {values.name} must be YYYY-MM or begin with a date YYYY-MM-DD"
+    _refuse_rows(text, ~readable, rule)
+    return text.str[:7]
+
+
+def _refuse_rows(values: pd.Series, broken: pd.Series, rule: str) -> None:
+    if broken.any():
+        first = source_text(values[broken].head(3)).tolist()
+        raise SourceError(f"{rule}, but {broken.sum()} rows are not, such as {first}")

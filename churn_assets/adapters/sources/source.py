@@ -83,11 +83,12 @@ def as_text(frame: pd.DataFrame, columns: tuple[Column, ...], origin: str) -> pd
     if missing:
         found = ", ".join(map(str, frame.columns)) or "none"
         raise MissingColumnsError(f"{origin} lacks column(s) {', '.join(missing)}; it has: {found}")
-    text = {column.name: _text(frame[column.source_name]) for column in columns}
+    text = {column.name: source_text(frame[column.source_name]) for column in columns}
     return pd.DataFrame(text).reset_index(drop=True).assign(**{SOURCE_ROW: range(len(frame))})
 
 
-def _text(values: pd.Series) -> pd.Series:
+def source_text(values: pd.Series) -> pd.Series:
+    """Values of any type as the text that reads back as the same; nulls stay null."""
     if values.dtype == object:
         return values.map(str, na_action="ignore").astype(TEXT)
     # Arrow writes the shortest text that reads back as the same number; pandas' Int64 keeps

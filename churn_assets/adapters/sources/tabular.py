@@ -1,0 +1,105 @@
+"""Reads a CSV or Parquet file at any fsspec URL, and says what is wrong with one."""
+
+import codecs
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import fsspec
+import pandas as pd
+import pyarrow as pa
+
+from churn_assets.adapters.sources.source import SourceError, SourceUnavailableError
+from churn_assets.contracts.schemas import TEXT
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+CHUNK = 50_000
+"""Rows of a CSV that are Python objects at a time."""
+
+
+def read_table(path: str, separator: str, encoding: str) -> pd.DataFrame:
+    """The file as it is: a CSV as text alone, Parquet with its own types.
+
+    Raises:
+        SourceUnavailableError: it is not there, or not wholly.
+        SourceError: it is there and cannot be used, or its URL cannot be opened here.
+    """
+    with _faults_named(path, encoding):
+        if PurePosixPath(path).suffix in (".parquet", ".pq"):
+            return pd.read_parquet(path, dtype_backend="pyarrow")
+        codecs.lookup(encoding)  # fsspec would leave the file open where there is none such
+        with fsspec.open(
+            path, "r", encoding=encoding, newline="", compression="infer", expand=False
+        ) as lines:
+            return _read_csv(csv.reader(lines, delimiter=separator, strict=True), path)
+
+
+def _read_csv(reader: "Reader", path: str) -> pd.DataFrame:
+    # pandas renames repeated columns and fills short rows; pyarrow takes a quote that never ends
+    # for the end of the file. Python's own reader leaves none of it to chance.
+    try:
+        header: list[str] = next(filter(None, reader), [])
+        if not header:
+            raise SourceError(f"{path} cannot be read as CSV: it is empty")
+        _refuse_repeated(header, path)
+        rows = _whole_rows(reader, len(header), path)
+        parts = [_text_table([], header)]
+        while chunk := list(islice(rows, CHUNK)):
+            parts.append(_text_table(chunk, header))
+    except csv.Error as error:
+        line = reader.line_num
+        raise SourceError(f"{path} cannot be read as CSV: line {line}: {error}") from error
+    frame: pd.DataFrame = pa.concat_tables(parts).to_pandas(types_mapper={pa.string(): TEXT}.get)
+    return frame
+
+
+def _refuse_repeated(header: list[str], path: str) -> None:
+    # Separators at the end of every line make columns without a name: no contract reads those.
+    repeated = [name for name, times in Counter(header).items() if name and times > 1]
+    if repeated:
+        raise SourceError(f"{path} has more than one column named {', '.join(repeated)}")
+
+
+def _whole_rows(reader: "Reader", fields: int, path: str) -> Iterator[list[str]]:
+    for row in reader:
+        if len(row) == fields:
+            yield row
+        elif row:  # a blank line is no row
+            raise SourceError(
+                f"{path} cannot be read as CSV: expected {fields} fields in line "
+                f"{reader.line_num}, saw {len(row)}"
+            )
+
+
+def _text_table(rows: list[list[str]], header: list[str]) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in header)
+    return pa.table([pa.array(column, pa.string()) for column in columns], names=header)
+
+
+@contextmanager
+def _faults_named(path: str, encoding: str) -> Iterator[None]:
+    try:
+        yield
+    except SourceError:
+        raise
+    except FileNotFoundError as error:
+        raise SourceUnavailableError(f"{path} is not there (yet)") from error
+    except UnicodeError as error:
+        raise SourceError(
+            f"{path} is not {encoding} text: {error}; set CHURN_FILE__ENCODING"
+        ) from error
+    except ImportError as error:
+        raise SourceError(f"{path} needs a package that is not installed: {error}") from error
+    except (pa.ArrowInvalid, OSError, EOFError) as error:
+        raise SourceUnavailableError(f"{path} cannot be read (wholly): {error}") from error
+    except (LookupError, ValueError) as error:
+        raise SourceError(
+            f"{path} cannot be opened: {error}; see CHURN_FILE__CUSTOMERS, CHURN_FILE__LABELS and "
+            "CHURN_FILE__ENCODING"
+        ) from error
