@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster import DagsterEventType as EventType
 from dagster import DagsterInstance, EventLogEntry
+from dagster._core.instance import InstanceRef
 
 from churn_assets.adapters.sources.source import SourceError
 from churn_assets.contracts.loading import ContractError
@@ -104,6 +105,23 @@ class Demo:
         self.since = now
 
 
+def instance_without_step_logs() -> DagsterInstance:
+    """The instance of DAGSTER_HOME, but for keeping what each step prints.
+
+    Dagster starts processes for that with every run, half a second each; what the demo's steps
+    print is in its log.
+    """
+    with DagsterInstance.get() as instance:
+        home = instance.root_directory
+    kept_nowhere = {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+    return DagsterInstance.from_ref(
+        InstanceRef.from_dir(home, overrides={"compute_logs": kept_nowhere})
+    )
+
+
 def steps(platform: Platform) -> Iterator[Step]:
     """What the demo makes, in order: the data of the last months, the model, and drift."""
     wanted = MONTHS - 1 + platform.contract.horizon_months  # five of them with labels
@@ -165,7 +183,7 @@ def main() -> int:
     if anew:
         print("The contract or the source has changed: everything is made again.")
     log = platform.home / "demo.log"
-    with DagsterInstance.get() as instance, log.open("a") as sink, redirect_stderr(sink):
+    with instance_without_step_logs() as instance, log.open("a") as sink, redirect_stderr(sink):
         fine = run(Demo(definitions, instance), steps(platform), anew=anew)
         seconds = time.monotonic() - started
         print(summary(platform, definitions, instance, seconds, fine=fine))
