@@ -161,7 +161,7 @@ def test_trained_again_from_the_same_versions_the_model_is_the_same_bit_for_bit(
 def test_a_training_that_fails_ends_its_run_as_failed(made_house: House) -> None:
     from mlflow import MlflowClient
 
-    rows = made_house.lake.read("training_set", version=0)
+    rows = made_house.lake.read("training_set", version=1)
     one_sided = made_house.lake.write("training_set", rows[~rows["churned"]])
     made_house.lake.write("training_set", rows)
     config = {"training_set_version": one_sided.version}

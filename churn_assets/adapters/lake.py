@@ -97,6 +97,7 @@ class Lake:
 
     @commit_again
     def _write(self, table: str, arrow: pa.Table, month: str | None, sources: Versions) -> Written:
+        self._create(table, arrow, month)
         if month is not None:
             self._require_types(table, arrow)
         mark = str(uuid.uuid4())
@@ -104,10 +105,8 @@ class Lake:
             self._uri(table),
             arrow,
             mode="overwrite",
-            partition_by=None if month is None else [MONTH],
             predicate=None if month is None else f"{MONTH} = '{month}'",
             schema_mode="merge" if month is not None else "overwrite",
-            configuration=KEEP_VERSIONS,
             storage_options=dict(self.options),
             commit_properties=CommitProperties(
                 custom_metadata={MARK: mark}
@@ -117,14 +116,29 @@ class Lake:
         # Another writer may have committed since: the newest version need not be ours.
         ours = next(c for c in self._commits(table, RECENT_COMMITS) if c.get(MARK) == mark)
         delta = self._open(table, ours["version"])
+        if (held := _rows(delta, month)) != arrow.num_rows:
+            # Delta sees no conflict between two that replace a whole table while it is empty.
+            raise CommitFailedError(f"table {table!r} holds {held} rows, not {arrow.num_rows}")
         return Written(rows=arrow.num_rows, bytes=_bytes(delta, month), version=ours["version"])
+
+    def _create(self, table: str, arrow: pa.Table, month: str | None) -> None:
+        """Makes an empty table where there is none.
+
+        Of two writers that both made the table by their first rows, Delta would keep the rows of
+        both: only from a version that both have seen does it see that they conflict.
+        """
+        DeltaTable.create(
+            self._uri(table),
+            schema=arrow.schema,
+            mode="ignore",
+            partition_by=None if month is None else [MONTH],
+            configuration=KEEP_VERSIONS,
+            storage_options=dict(self.options),
+        )
 
     def _require_types(self, table: str, arrow: pa.Table) -> None:
         """Refuses a column whose type has changed: Delta would cast its values, 3.75 to 3."""
-        try:
-            there = {f.name: str(f.type) for f in self._open(table).schema().fields}
-        except LakeError:
-            return
+        there = {f.name: str(f.type) for f in self._open(table).schema().fields}
         given = {f.name: str(f.type) for f in Schema.from_arrow(arrow.schema).fields}
         changed = [
             f"{name} was {there[name]} and is {kind} now"
@@ -240,13 +254,18 @@ def _months(delta: DeltaTable) -> list[str]:
     return sorted({part[MONTH] for part in delta.partitions()})
 
 
+def _rows(delta: DeltaTable, month: str | None) -> int:
+    files = _files(delta, month)
+    return int(files["num_records"].sum()) if len(files) else 0
+
+
 def _bytes(delta: DeltaTable, month: str | None) -> int:
-    files = _files(delta)
-    if month is not None and len(files):
-        files = files[files[f"partition.{MONTH}"] == month]
+    files = _files(delta, month)
     return int(files["size_bytes"].sum()) if len(files) else 0
 
 
-def _files(delta: DeltaTable) -> pd.DataFrame:
+def _files(delta: DeltaTable, month: str | None = None) -> pd.DataFrame:
     files: pd.DataFrame = pa.table(delta.get_add_actions(flatten=True)).to_pandas()
+    if month is not None and len(files):
+        files = files[files[f"partition.{MONTH}"] == month]
     return files

@@ -34,7 +34,7 @@ def tenures(context: dg.AssetExecutionContext) -> pd.DataFrame:
 @dg.asset(io_manager_key="documents", ins={"tenures": dg.AssetIn("tenures")})
 def every_month(tenures: pd.DataFrame) -> Note:
     assert tenures["tenure"].dtype == "Int64"
-    assert tenures.attrs[PROVENANCE] == {"tenures": 3}
+    assert tenures.attrs[PROVENANCE] == {"tenures": 4}
     return Note(text=str(sorted(tenures["tenure"].dropna().tolist())))
 
 
@@ -127,7 +127,7 @@ def test_a_table_shows_rows_bytes_version_and_place(home: Path) -> None:
     (event,) = result.get_asset_materialization_events()
     shown = event.step_materialization_data.materialization.metadata
     assert shown["dagster/row_count"].value == 2
-    assert shown["table_version"].value == 4
+    assert shown["table_version"].value == 5
     assert shown["bytes"].value > 0
     assert shown["dagster/uri"].value.endswith("lake/tenures")
-    assert Lake(str(home / "lake")).sources("tenures", 4) == {"raw": 3}
+    assert Lake(str(home / "lake")).sources("tenures", 5) == {"raw": 3}
