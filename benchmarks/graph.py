@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from benchmarks.table import Line, show
 from churn_assets.adapters.bentos import BentoStore
 from churn_assets.adapters.lake import Lake
-from churn_assets.adapters.records import ModelRecord
+from churn_assets.adapters.records import ModelRecord, model_card
 from churn_assets.adapters.registry import log_to_run, register_model
 from churn_assets.adapters.reports.html import render_drift, render_evaluation
 from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
@@ -128,10 +128,10 @@ def script() -> None:
         quality.no_id_on_two_sides(rows, contract),
         quality.no_feature_knows_the_label(rows, contract, settings.limits),
     )
-    scorer, record = trained(rows, version, contract, settings)
+    scorer, fallback, record = trained(rows, version, contract, settings)
     report = evaluated(rows, scorer, record, contract, settings)
     log_to_run(record, {}, {"evaluation_report.json": report.model_dump_json()})
-    served(rows, scorer, record, contract, settings.home)
+    served(rows, scorer, fallback, record, report, contract, settings.home)
     drift = compare_month(rows, features[-1], contract, settings.limits, name=months[-1])
     save(
         report,
@@ -179,7 +179,7 @@ def known_labels(
 
 def trained(
     rows: pd.DataFrame, version: int, contract: Contract, settings: Settings
-) -> tuple[Scorer, ModelRecord]:
+) -> tuple[Scorer, Scorer, ModelRecord]:
     training, calibration, test = (of_split(rows, side) for side in (TRAINING, CALIBRATION, TEST))
     assert settings.home is not None
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -188,18 +188,22 @@ def trained(
     mlflow.set_experiment(NAME)
     with mlflow.start_run():
         model = train(training, calibration, contract, seed=settings.seed)
-        scorer = compile_scorer(model.estimator, contract)
+        estimators = (model.estimator, model.simple)
+        scorer, fallback = (compile_scorer(one, contract) for one in estimators)
         record = register_model(
-            model, scorer, training.head(100), contract, name=NAME, seed=settings.seed,
+            model, scorer, fallback, training.head(100), contract, name=NAME, seed=settings.seed,
             table_versions={"training_set": version}, lake_root=str(settings.home / "lake"),
         )  # fmt: skip
-    expected = probabilities(model.estimator, test, contract)
+    columns = model_columns(test, contract)
+    expected = np.column_stack([probabilities(one, test, contract) for one in estimators])
     again = probabilities(refit(model, training, calibration, contract), test, contract)
     require(
-        quality.scorer_equals_pipeline(scorer.score(model_columns(test, contract)), expected),
-        quality.reproducible(expected, again),
+        quality.scorer_equals_pipeline(
+            np.column_stack([one.score(columns) for one in (scorer, fallback)]), expected
+        ),
+        quality.reproducible(expected[:, 0], again),
     )
-    return scorer, record
+    return scorer, fallback, record
 
 
 def evaluated(
@@ -218,18 +222,26 @@ def evaluated(
 
 
 def served(
-    rows: pd.DataFrame, scorer: Scorer, record: ModelRecord, contract: Contract, home: Path
+    rows: pd.DataFrame,
+    scorer: Scorer,
+    fallback: Scorer,
+    record: ModelRecord,
+    report: EvaluationReport,
+    contract: Contract,
+    home: Path,
 ) -> None:
-    bentos = BentoStore(home=home / "bentoml")
+    bentos, test = BentoStore(home=home / "bentoml"), of_split(rows, TEST)
+    expected = scorer.score(model_columns(test, contract))
+    card = model_card(
+        record, report, contract, expected, dagster_run_id="", built_at=datetime.now(UTC)
+    )
     built = bentos.build(
-        scorer=scorer, contract=contract, name=NAME, version=record.version,
+        scorer=scorer, fallback=fallback, card=card, contract=contract,
         labels={"mlflow_run": record.run_id}, export_to=home / "archives",
     )  # fmt: skip
-    asked = of_split(rows, TEST).head(ASKED_ROWS)
     with serving(str(built.archive), bentos.home) as url:
-        answers = predictions(url, requests(asked, contract))
-    expected = scorer.score(model_columns(asked, contract))
-    require(quality.answers_as_the_model(np.asarray(answers), expected))
+        answers = predictions(url, requests(test.head(ASKED_ROWS), contract))
+    require(quality.answers_as_the_model(answers, expected[:ASKED_ROWS]))
 
 
 def save(report: BaseModel, page: str, path: Path) -> None:

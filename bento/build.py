@@ -16,8 +16,18 @@ import bentoml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-NEEDED = ("bentoml", "numpy", "pydantic")
-"""What the files of a bento import."""
+NEEDED = (
+    "bentoml",
+    "httptools",
+    "limits",
+    "numpy",
+    "opentelemetry-exporter-otlp-proto-http",
+    "pybreaker",
+    "pydantic",
+    "pydantic-settings",
+    "uvloop",
+)
+"""What the files of a bento import, and what uvicorn serves faster with."""
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -12,10 +13,18 @@ import numpy as np
 import pytest
 
 from churn_assets.adapters.records import BentoRecord, ModelRecord
-from churn_assets.adapters.registry import CHALLENGER, load_scorer
+from churn_assets.adapters.registry import (
+    CHALLENGER,
+    RegistryError,
+    load_fallback,
+    load_scorer,
+)
+from churn_assets.contracts.card import GoldenRows, ModelCard
+from churn_assets.contracts.request import features, request_model
 from churn_assets.contracts.schemas import typed
 from churn_assets.core.evaluation import EvaluationReport
 from churn_assets.core.features import model_columns, model_frame
+from churn_assets.core.scorer import LinearScorer, Scorer
 from churn_assets.core.splitting import TEST, of_split
 from churn_assets.defs.platform import Platform
 from churn_assets.settings import Settings
@@ -140,6 +149,30 @@ def test_the_registered_model_needs_no_pickle_and_is_the_scorer(made_house: Hous
     np.testing.assert_allclose(scored, expected, rtol=0, atol=1e-12)
 
 
+def test_the_model_has_a_logistic_regression_to_fall_back_on(made_house: House) -> None:
+    record, contract = made_house.record(), made_house.platform.contract
+    main, fallback = load_scorer(record), load_fallback(record)
+    assert isinstance(fallback, LinearScorer)
+    test = model_columns(
+        of_split(typed(made_house.lake.read("training_set"), contract), TEST), contract
+    )
+    alike = np.corrcoef(main.score(test), fallback.score(test))[0, 1]
+    assert alike > 0.7
+    assert isinstance(main, LinearScorer) is (record.chosen == "logistic")
+
+
+def test_a_run_of_before_there_was_a_fallback_is_named(made_house: House) -> None:
+    from mlflow import MlflowClient
+
+    record, client = made_house.record(), MlflowClient()
+    experiment = client.get_run(record.run_id).info.experiment_id
+    parent = f"tags.mlflow.parentRunId = '{record.run_id}'"
+    bare = client.search_runs([experiment], parent)[0].info.run_id
+    old = record.model_copy(update={"run_id": bare})
+    with pytest.raises(RegistryError, match=f"{bare} of churn_telecom:.* 'fallback': materialise"):
+        load_fallback(old)
+
+
 def test_trained_again_from_the_same_versions_the_model_is_the_same_bit_for_bit(
     made_house: House,
 ) -> None:
@@ -215,6 +248,33 @@ def test_the_bento_says_where_it_comes_from(made_house: House) -> None:
     assert labels["mlflow_run"] == record.model.run_id
     assert labels["contract"] == "telecom-1.0.0"
     assert made_house.instance.get_run_by_id(labels["dagster_run"]) is not None
+
+
+def test_the_card_in_the_bento_is_that_of_the_evaluated_model(made_house: House) -> None:
+    home, contract = made_house.platform.home, made_house.platform.contract
+    record = BentoRecord.model_validate_json((home / "reports/churn_bento.json").read_text())
+    report = EvaluationReport.model_validate_json(
+        (home / "reports/evaluation_report.json").read_text()
+    )
+    folder = home / "bentoml/models" / record.model_tag.replace(":", "/")
+    card = ModelCard.model_validate_json((folder / "card.json").read_text())
+    assert (card.name, card.version, card.chosen) == (
+        record.model.name, record.model.version, record.model.chosen
+    )  # fmt: skip
+    assert (card.mlflow_run_id, card.table_versions) == (
+        record.model.run_id, record.model.table_versions
+    )  # fmt: skip
+    assert made_house.instance.get_run_by_id(card.dagster_run_id) is not None
+    assert card.contract_fingerprint == contract.fingerprint
+    assert (card.threshold, card.test_rows) == (report.profit.threshold, report.rows)
+    assert card.test_months == report.months
+    assert card.metrics["accuracy"].model_dump() == report.metrics["accuracy"].model_dump()
+    assert datetime.now(UTC) - card.built_at < timedelta(hours=1)
+    assert sum(card.scores.shares) == pytest.approx(1)
+    golden = GoldenRows.model_validate_json((folder / "golden.json").read_text())
+    model, scorer = request_model(contract), Scorer.load(folder)
+    rows = [features(model.model_validate(body), contract) for body in golden.customers]
+    assert tuple(scorer.score_one(row) for row in rows) == golden.main
 
 
 def test_reports_are_kept_as_json_and_as_one_html_page(made_house: House) -> None:

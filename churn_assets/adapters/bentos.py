@@ -18,7 +18,9 @@ from typing import Any
 
 import churn_assets
 from churn_assets.adapters.serving import BentoError, environment, serving, tail
+from churn_assets.contracts.card import ModelCard
 from churn_assets.contracts.contract import Contract
+from churn_assets.core.golden import golden_rows
 from churn_assets.core.scorer import Scorer
 
 __all__ = ["BentoError", "BentoStore", "BuiltBento", "serving"]
@@ -28,12 +30,16 @@ SOURCE = PACKAGE.parent / "bento"
 SERVED_MODULES = (
     "__init__.py",
     "contracts/__init__.py",
+    "contracts/card.py",
     "contracts/contract.py",
     "contracts/request.py",
     "core/__init__.py",
     "core/scorer.py",
 )
 """The part of this package that a bento takes along."""
+
+SERVICE = "churn_service"
+"""The package that the service is made of, beside `service.py`."""
 
 BUILD_TIMEOUT = 300.0
 
@@ -77,38 +83,39 @@ class BentoStore:
         self,
         *,
         scorer: Scorer,
+        fallback: Scorer,
+        card: ModelCard,
         contract: Contract,
-        name: str,
-        version: str,
         labels: Mapping[str, str],
         export_to: Path,
     ) -> Iterator["StagedBento"]:
-        """Builds the bento `name:version` around the model of the same tag, beside the store.
+        """Builds the bento of a model, both tagged `name:version` by the card, beside the store.
 
         Nobody finds it in the store before it is published. What is not published by the end of
         the block is gone.
 
         Args:
-            name: lower-case letters, digits, `_`, `-` and `.`.
-            version: of the model, under the same rule.
+            scorer: the model.
+            fallback: a simpler one, that answers where `scorer` cannot.
+            card: of the model; name and version are lower-case letters, digits, `_`, `-` and `.`.
+            contract: with its derived features bound to functions.
             export_to: folder that gets `<name>-<version>.bento` on publishing.
 
         Raises:
-            BentoError: the scorer is not of this contract, or BentoML failed; then the message
-                ends with what it said.
+            BentoError: a scorer or the card is not of this contract, or BentoML failed; then the
+                message ends with what it said.
         """
-        if unknown := sorted(set(scorer.inputs) - set(contract.model_inputs)):
-            raise BentoError(f"contract {contract.name!r} has no {', '.join(unknown)} to score by")
+        _check(contract, card, scorer, fallback)
         self.home.mkdir(parents=True, exist_ok=True)
         # On the store's own disk, so that publishing is a rename.
         with TemporaryDirectory(prefix=".staged-", dir=self.home) as scratch:
             context, model, aside = (Path(scratch, part) for part in ("context", "model", "home"))
             _write_context(context, self.source, contract)
-            scorer.save(model)
+            _write_model(model, contract, card, scorer, fallback)
             aside.mkdir()
             output = _run(
                 [
-                    sys.executable, str(self.source / "build.py"), f"{name}:{version}",
+                    sys.executable, str(self.source / "build.py"), f"{card.name}:{card.version}",
                     "--context", str(context), "--model", str(model),
                     "--labels", json.dumps(dict(labels)), "--export-to", str(aside),
                 ],
@@ -144,12 +151,37 @@ class StagedBento:
         return replace(self.built, archive=archive)
 
 
+def _check(contract: Contract, card: ModelCard, *scorers: Scorer) -> None:
+    inputs = {name for scorer in scorers for name in scorer.inputs}
+    if unknown := sorted(inputs - set(contract.model_inputs)):
+        raise BentoError(f"contract {contract.name!r} has no {', '.join(unknown)} to score by")
+    if card.contract_fingerprint != contract.fingerprint:
+        raise BentoError(
+            f"the card is of contract {card.contract_name!r} {card.contract_version} "
+            f"({card.contract_fingerprint}), not of {contract.name!r} {contract.version} "
+            f"({contract.fingerprint})"
+        )
+
+
+def _write_model(
+    folder: Path, contract: Contract, card: ModelCard, scorer: Scorer, fallback: Scorer
+) -> None:
+    scorer.save(folder)
+    fallback.save(folder / "fallback")
+    golden = golden_rows(contract, scorer, fallback)
+    for name, document in (("card.json", card), ("golden.json", golden)):
+        (folder / name).write_text(document.model_dump_json(indent=1), encoding="utf-8")
+
+
 def _write_context(folder: Path, source: Path, contract: Contract) -> None:
     for module in SERVED_MODULES:
         target = folder / PACKAGE.name / module
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(PACKAGE / module, target)
     shutil.copyfile(source / "service.py", folder / "service.py")
+    if (source / SERVICE).is_dir():
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source / SERVICE, folder / SERVICE, ignore=ignore)
     texts = {
         "contract.json": contract.model_dump_json(indent=2),
         "derived.py": contract.derived_module(),

@@ -1,6 +1,12 @@
 """What is kept on record of the things that were made, so that each can be traced back."""
 
-from churn_assets.contracts.contract import Frozen
+from datetime import datetime
+
+from churn_assets.contracts.card import ModelCard
+from churn_assets.contracts.contract import Contract, Frozen
+from churn_assets.core.card import estimates, score_distribution
+from churn_assets.core.evaluation import EvaluationReport
+from churn_assets.core.metrics import Floats
 
 
 class ModelRecord(Frozen):
@@ -38,3 +44,40 @@ class BentoRecord(Frozen):
     archive: str
     size_bytes: int
     model: ModelRecord
+
+
+def model_card(
+    model: ModelRecord,
+    report: EvaluationReport,
+    contract: Contract,
+    probabilities: Floats,
+    *,
+    dagster_run_id: str,
+    built_at: datetime,
+) -> ModelCard:
+    """The card of an evaluated model, which goes with it into the bento.
+
+    Args:
+        report: on `model`.
+        contract: that the bento is built for.
+        probabilities: of the model, for the rows of the report, (n,).
+        dagster_run_id: the run that builds the bento; empty where there is none.
+        built_at: with a time zone.
+    """
+    return ModelCard(
+        name=model.name,
+        version=model.version,
+        chosen=model.chosen,
+        contract_name=contract.name,
+        contract_version=contract.version,
+        contract_fingerprint=contract.fingerprint,
+        threshold=report.profit.threshold,
+        built_at=built_at,
+        mlflow_run_id=model.run_id,
+        dagster_run_id=dagster_run_id,
+        table_versions=model.table_versions,
+        test_months=report.months,
+        test_rows=report.rows,
+        metrics=estimates(report.metrics),
+        scores=score_distribution(probabilities),
+    )

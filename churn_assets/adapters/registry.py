@@ -24,11 +24,17 @@ if TYPE_CHECKING:
 
 CHALLENGER = "challenger"
 SCORER_PATH = "scorer"
+FALLBACK_PATH = "fallback"
+
+
+class RegistryError(RuntimeError):
+    """A registered version lacks what it should have; the message says what to do."""
 
 
 def register_model(
     trained: TrainedModel,
     scorer: Scorer,
+    fallback: Scorer,
     rows: pd.DataFrame,
     contract: Contract,
     *,
@@ -40,6 +46,8 @@ def register_model(
     """Writes a trained model to the active MLflow run and registers it as the challenger.
 
     Args:
+        scorer: `trained.estimator`, compiled.
+        fallback: `trained.simple`, compiled.
         rows: some training rows, for the signature and as an example.
         table_versions: versions of the lake's tables, by name.
     """
@@ -54,7 +62,8 @@ def register_model(
     mlflow.log_metrics({"cv_log_loss": chosen.log_loss, "cv_roc_auc": chosen.auc})
     mlflow.log_dict(contract.model_dump(mode="json"), "contract.json")
     _log_inputs(table_versions, lake_root)
-    _log_scorer(scorer)
+    _log_scorer(scorer, SCORER_PATH)
+    _log_scorer(fallback, FALLBACK_PATH)
     inputs = model_frame(rows, contract)
     logged = mlflow.sklearn.log_model(
         trained.estimator,
@@ -83,12 +92,34 @@ def register_model(
 
 
 def load_scorer(record: ModelRecord) -> Scorer:
-    """The compiled scorer of a registered version."""
+    """The compiled scorer of a registered version.
+
+    Raises:
+        RegistryError: its run has none.
+    """
+    return _load(record, SCORER_PATH)
+
+
+def load_fallback(record: ModelRecord) -> Scorer:
+    """The compiled logistic regression of the same training.
+
+    Raises:
+        RegistryError: its run has none, as those before there was a fallback.
+    """
+    return _load(record, FALLBACK_PATH)
+
+
+def _load(record: ModelRecord, artifact: str) -> Scorer:
     import mlflow.artifacts
 
+    if not _client().list_artifacts(record.run_id, artifact):
+        raise RegistryError(
+            f"MLflow run {record.run_id} of {record.name}:{record.version} has no artifact "
+            f"{artifact!r}: materialise churn_model again"
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = mlflow.artifacts.download_artifacts(
-            run_id=record.run_id, artifact_path=SCORER_PATH, dst_path=folder
+            run_id=record.run_id, artifact_path=artifact, dst_path=folder
         )
         return Scorer.load(Path(path))
 
@@ -135,12 +166,12 @@ def _log_inputs(table_versions: Mapping[str, int], lake_root: str) -> None:
         mlflow.log_input(dataset, context="training")
 
 
-def _log_scorer(scorer: Scorer) -> None:
+def _log_scorer(scorer: Scorer, path: str) -> None:
     import mlflow
 
     with tempfile.TemporaryDirectory() as folder:
         scorer.save(Path(folder))
-        mlflow.log_artifacts(folder, SCORER_PATH)
+        mlflow.log_artifacts(folder, path)
 
 
 def _signature(inputs: pd.DataFrame, trained: TrainedModel) -> Any:

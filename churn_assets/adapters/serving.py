@@ -19,6 +19,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from churn_assets.settings import SERVICE_PREFIX
+
 if TYPE_CHECKING:
     import httpx
 
@@ -33,13 +35,16 @@ class BentoError(RuntimeError):
 
 
 @contextmanager
-def serving(tag_or_path: str, home: Path, *, timeout: float = 60) -> Iterator[str]:
+def serving(
+    tag_or_path: str, home: Path, *, timeout: float = 60, settings: Mapping[str, str] = {}
+) -> Iterator[str]:
     """Serves a bento for as long as the block lasts.
 
     Args:
         tag_or_path: name:version in the store, a `.bento` archive, or the folder of a bento.
         home: of the store; it is only read.
         timeout: seconds within which the server must be ready.
+        settings: variables of the service, CHURN_API_..., for this server.
 
     Yields:
         The base URL, once the server is ready.
@@ -55,7 +60,7 @@ def serving(tag_or_path: str, home: Path, *, timeout: float = 60) -> Iterator[st
             process = psutil.Popen(
                 [sys.executable, "-m", *command],
                 cwd=scratch,
-                env=environment(Path(scratch)),
+                env=environment(Path(scratch), settings),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -70,9 +75,14 @@ def serving(tag_or_path: str, home: Path, *, timeout: float = 60) -> Iterator[st
             _stop(process, workers)
 
 
-def environment(home: Path) -> dict[str, str]:
-    """Environment of a BentoML process: its home, and no telemetry."""
-    return os.environ | {"BENTOML_HOME": str(home.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
+def environment(home: Path, settings: Mapping[str, str] = {}) -> dict[str, str]:
+    """Environment of a BentoML process: its home, no telemetry, and of the service these settings.
+
+    Those of this process are for the service in production, and a trial answers to nobody but us.
+    """
+    ours = {name: text for name, text in os.environ.items() if not name.startswith(SERVICE_PREFIX)}
+    its = {"BENTOML_HOME": str(home.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
+    return {**ours, **its, **settings}
 
 
 def tail(text: str) -> str:

@@ -33,6 +33,7 @@ METRICS = (
     "log_loss",
     "brier",
     "calibration_error",
+    "accuracy",
     "profit_per_customer",
     *(f"{kind}_top_{share}" for kind in ("lift", "recall", "precision") for share in TOP_SHARES),
 )
@@ -55,7 +56,7 @@ class Scored:
         starts: where in that order each distinct probability begins, (g,).
         labels: 0.0 or 1.0 in that order, (n,).
         terms: what each row adds to the metrics that are means and to the calibration bins, in
-            the order of the caller's rows, (n, 3 + bins).
+            the order of the caller's rows, (n, 4 + bins).
     """
 
     order: NDArray[np.intp]
@@ -76,7 +77,8 @@ class Scored:
         order = np.argsort(-p, kind="stable")
         starts = np.flatnonzero(np.diff(p[order], prepend=np.inf))
         bins = np.eye(MOST_CALIBRATION_BINS)[calibration_bins(p)] * (y - p)[:, None]
-        means = (row_log_loss(y, p), (y - p) ** 2, row_profit(y, p, economics))
+        right = (p >= economics.break_even_probability) == (y > 0)
+        means = (row_log_loss(y, p), (y - p) ** 2, right, row_profit(y, p, economics))
         return cls(order, starts, y[order], np.column_stack((*means, bins)))
 
     def metrics(self, weights: Floats) -> Metrics:
@@ -102,8 +104,9 @@ class Scored:
                 "pr_auc": np.einsum("ij,ij->i", positive, precision) / positives,
                 "log_loss": sums[:, 0],
                 "brier": sums[:, 1],
-                "calibration_error": np.abs(sums[:, 3:]).sum(axis=1),
-                "profit_per_customer": sums[:, 2],
+                "calibration_error": np.abs(sums[:, 4:]).sum(axis=1),
+                "accuracy": sums[:, 2],
+                "profit_per_customer": sums[:, 3],
             }
             for share in TOP_SHARES:
                 found = _hits_at(share / 100 * total, cumulated, hits)

@@ -1,13 +1,15 @@
 """Sixth stage: the bento, which takes the model to where it is asked."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from churn_assets.adapters.bentos import BentoStore, BuiltBento
 from churn_assets.adapters.lake import Lake
-from churn_assets.adapters.records import BentoRecord, ModelRecord
+from churn_assets.adapters.records import BentoRecord, ModelRecord, model_card
 from churn_assets.adapters.serving import predictions, serving
+from churn_assets.contracts.card import ModelCard
 from churn_assets.contracts.schemas import typed
 from churn_assets.core.evaluation import EvaluationReport
 from churn_assets.core.features import model_columns, requests
@@ -20,6 +22,7 @@ from churn_assets.defs.resources import MLflowTracking
 
 BENTO = "churn_bento"
 ASKED_ROWS = 200
+SHOWN_METRICS = ("roc_auc", "log_loss", "accuracy")
 
 CHECKS = [
     check(BENTO, "bento_answers_as_the_model",
@@ -43,10 +46,11 @@ def definitions(platform: Platform) -> dg.Definitions:
         group_name="serving",
         owners=[OWNER],
         kinds={"bentoml"},
-        code_version=platform.code_version(1),
+        code_version=platform.code_version(2),
         description=(
-            "The service, the contract and the compiled scorer of one model version, in the bento "
-            "store and as a `.bento` archive. Built only behind the checks of `evaluation_report`."
+            "The service, the contract, the scorer of one model version and the one to fall back "
+            "on, in the bento store and as a `.bento` archive. Built only behind the checks of "
+            "`evaluation_report`."
         ),
     )
     def churn_bento(
@@ -57,19 +61,28 @@ def definitions(platform: Platform) -> dg.Definitions:
         mlflow: MLflowTracking,
         bentos: dg.ResourceParam[BentoStore],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[BentoRecord]]:
-        from churn_assets.adapters.registry import load_scorer
+        from churn_assets.adapters.registry import load_fallback, load_scorer
 
         require_evaluated(churn_model, evaluation_report)
         mlflow.connect()
         scorer = load_scorer(churn_model)
         version = churn_model.table_versions["training_set"]
         training_set = typed(lake.read("training_set", version=version), contract)
-        asked = of_split(training_set, TEST).head(ASKED_ROWS)
+        test = of_split(training_set, TEST)
+        probabilities = scorer.score(model_columns(test, contract))
+        card = model_card(
+            churn_model,
+            evaluation_report,
+            contract,
+            probabilities,
+            dagster_run_id=context.run.run_id,
+            built_at=datetime.now(UTC),
+        )
         with bentos.staged(
             scorer=scorer,
+            fallback=load_fallback(churn_model),
+            card=card,
             contract=contract,
-            name=churn_model.name,
-            version=churn_model.version,
             labels={
                 "dagster_run": context.run.run_id,
                 "mlflow_run": churn_model.run_id,
@@ -78,11 +91,11 @@ def definitions(platform: Platform) -> dg.Definitions:
             export_to=platform.home / "archives",
         ) as staged:
             with serving(str(staged.built.archive), bentos.home) as url:
-                answers = predictions(url, requests(asked, contract))
-            verdict = answers_as_the_model(answers, scorer.score(model_columns(asked, contract)))
+                answers = predictions(url, requests(test.head(ASKED_ROWS), contract))
+            verdict = answers_as_the_model(answers, probabilities[:ASKED_ROWS])
             built = staged.publish() if verdict.passed else None
         if built:
-            yield _published(built, churn_model, bentos)
+            yield _published(built, churn_model, card, bentos)
         yield from results(BENTO, {"bento_answers_as_the_model": verdict})
 
     return dg.Definitions(assets=[churn_bento])
@@ -116,7 +129,9 @@ def require_evaluated(model: ModelRecord, report: EvaluationReport) -> None:
         )
 
 
-def _published(built: BuiltBento, model: ModelRecord, bentos: BentoStore) -> dg.Output[BentoRecord]:
+def _published(
+    built: BuiltBento, model: ModelRecord, card: ModelCard, bentos: BentoStore
+) -> dg.Output[BentoRecord]:
     record = BentoRecord(
         tag=built.tag,
         model_tag=built.model_tag,
@@ -130,6 +145,11 @@ def _published(built: BuiltBento, model: ModelRecord, bentos: BentoStore) -> dg.
             "tag": built.tag,
             "archive": dg.MetadataValue.path(str(built.archive)),
             "bytes": built.size_bytes,
+            "mlflow_run_id": card.mlflow_run_id,
+            "table_versions": dg.MetadataValue.json(card.table_versions),
+            "threshold": card.threshold,
+            "test_rows": card.test_rows,
+            **{f"test_{name}": card.metrics[name].value for name in SHOWN_METRICS},
             "serve": f"BENTOML_HOME={bentos.home} bentoml serve {built.tag}",
         },
     )

@@ -40,7 +40,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         group_name="model",
         owners=[OWNER],
         kinds={"scikitlearn", "html"},
-        code_version=platform.code_version(1),
+        code_version=platform.code_version(2),
         description=(
             "Metrics of the model on the test rows with 95% intervals, by slice, against a simple "
             "baseline, in money: as JSON and as one HTML page."

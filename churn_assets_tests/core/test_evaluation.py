@@ -71,6 +71,8 @@ def test_values_are_sklearns_and_lie_in_their_intervals(report: EvaluationReport
     frame, hazard = rows()
     y = frame["churned"].to_numpy(bool)
     assert report.metrics["roc_auc"].value == pytest.approx(reference.roc_auc_score(y, hazard))
+    right = (hazard >= report.profit.threshold) == y
+    assert report.metrics["accuracy"].value == pytest.approx(right.mean())
     for name, one in report.metrics.items():
         assert one.low is not None, name
         assert one.low <= one.value <= one.high, name  # type: ignore[operator]

@@ -48,6 +48,8 @@ def test_metrics_are_those_of_sklearn(rows: tuple[np.ndarray, np.ndarray, np.nda
     equals("pr_auc", reference.average_precision_score(y, p, sample_weight=weights))
     equals("log_loss", reference.log_loss(y, p, sample_weight=weights, labels=[0, 1]))
     equals("brier", reference.brier_score_loss(y, p, sample_weight=weights))
+    leaves = p >= ECONOMICS.break_even_probability
+    equals("accuracy", reference.accuracy_score(y, leaves, sample_weight=weights))
 
 
 @given(weighted_rows())
@@ -103,6 +105,14 @@ def test_profit_counts_offers_from_the_break_even_probability_on() -> None:
     p = np.array([0.9, 0.2, 0.19, 0.1])  # break-even is 10 / (0.5 * 100) = 0.2
     values = Scored.of(y, p, ECONOMICS).metrics(np.ones((1, 4)))
     assert values["profit_per_customer"] == pytest.approx(((50 - 10) + (0 - 10)) / 4)
+
+
+def test_accuracy_is_that_of_the_break_even_probability() -> None:
+    below, at, above = np.nextafter(0.2, 0), 0.2, np.nextafter(0.2, 1)
+    for p, right in ((below, 0.0), (at, 1.0), (above, 1.0)):
+        leaver = Scored.of([1.0], [p], ECONOMICS).metrics(np.ones((1, 1)))
+        stayer = Scored.of([0.0], [p], ECONOMICS).metrics(np.ones((1, 1)))
+        assert (leaver["accuracy"][0], stayer["accuracy"][0]) == (right, 1 - right)
 
 
 def test_calibration_bins_have_equal_rows_and_keep_ties_together() -> None:

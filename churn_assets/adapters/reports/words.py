@@ -40,6 +40,10 @@ METRICS = {
         "Calibration error",
         "Mean gap between foreseen and actual churn rate over groups of equal size.",
     ),
+    "accuracy": (
+        "Accuracy",
+        "Share who did as foretold, if all at or above the break-even probability should leave.",
+    ),
     "profit_per_customer": (
         "Profit per customer",
         "Expected money if all customers at or above the break-even probability get an offer.",
