@@ -1,22 +1,27 @@
-"""The churn service: `POST /predict` says how likely one customer is to leave.
+"""The churn service: how likely is a customer to leave, and would an offer pay?
 
 It runs inside a bento, beside the contract it was built for (`contract.json`), the contract's
-derived features (`derived.py`) and the modules of `churn_assets` that it imports; see
-`churn_assets/adapters/bentos.py`. Neither pandas nor sklearn is loaded.
+derived features (`derived.py`), the package `churn_service` and the modules of `churn_assets` that
+it imports; see `churn_assets/adapters/bentos.py`. Neither pandas nor sklearn is loaded.
 """
 
+import asyncio
+import sys
 from pathlib import Path
 
 import bentoml
+import click
 import derived
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.applications import Starlette
-from starlette.responses import RedirectResponse
-from starlette.routing import Route
+from churn_service.access import is_loopback
+from churn_service.answers import MANY, ONE, Asked, Prediction, Predictions
+from churn_service.desk import Desk
+from churn_service.door import Door
+from churn_service.logs import configure
+from churn_service.reading import Reader
+from churn_service.settings import SettingsError, load_settings
+from pydantic import BaseModel
 
 from churn_assets.contracts.contract import Contract
-from churn_assets.contracts.request import features, request_model
-from churn_assets.core.scorer import Scorer
 
 
 class Arguments(BaseModel):
@@ -26,67 +31,85 @@ class Arguments(BaseModel):
     """Exact tag of the model. A `latest` would be looked up again at every start."""
 
 
-# BentoML reads the schemas off the class below, so the contract must be known at import.
+# BentoML reads schemas and settings off the class below, so they must be known at import.
 ARGUMENTS = bentoml.use_arguments(Arguments)
 CONTRACT = Contract.model_validate_json(
     Path(__file__).with_name("contract.json").read_text(encoding="utf-8")
 ).with_functions(derived)
-BREAK_EVEN = CONTRACT.economics.break_even_probability
+READER = Reader(CONTRACT)
+try:
+    SETTINGS = load_settings()
+except SettingsError as error:
+    sys.exit(str(error))
 
 
-class Customer(bentoml.IODescriptor, request_model(CONTRACT)):
+class Customer(bentoml.IODescriptor, READER.customer_model):
     """One customer, as the contract describes them."""
 
 
-class Prediction(bentoml.IODescriptor):
-    """What the model says of one customer."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "customer_id": "C-1",
-                "churn_probability": 0.27,
-                "will_churn": BREAK_EVEN <= 0.27,
-                "model_version": "1",
-            }
-        }
-    )
-
-    customer_id: str = Field(description=CONTRACT.id.description)
-    churn_probability: float = Field(
-        ge=0, le=1, description=f"Probability of: {CONTRACT.label.description}"
-    )
-    will_churn: bool = Field(
-        description=f"The probability is at least {BREAK_EVEN:.4g}, from where an offer pays"
-    )
-    model_version: str = Field(description="Version of the model that answered")
+class Customers(bentoml.IODescriptor, READER.batch_model):
+    """Customers to be scored together."""
 
 
-# BentoML shows the documentation at "/"; people look for it at "/docs".
-DOCS = Starlette(routes=[Route("/docs", lambda _: RedirectResponse("."))])
-
-
-@bentoml.service(name="churn", traffic={"timeout": 10})
-@bentoml.asgi_app(DOCS)
+@bentoml.service(
+    name="churn",
+    workers=SETTINGS.workers,
+    # Ours come first, and answer as the documentation says; these are the wall behind them.
+    traffic={
+        "timeout": SETTINGS.timeout + 5,
+        "max_concurrency": (SETTINGS.max_concurrency + 32) * SETTINGS.workers,
+    },
+    logging={"access": {"enabled": False}},  # churn_service/logs.py writes a line a request
+    tracing=SETTINGS.tracing,
+)
 class Churn:
     """Answers with the model that the bento was built with."""
 
     model = bentoml.models.BentoModel(ARGUMENTS.model_tag)
 
     def __init__(self) -> None:
-        self.scorer = Scorer.load(Path(self.model.path))
-        self.model_version = str(self.model.tag.version)
+        self.desk = Desk(SETTINGS, CONTRACT, Path(self.model.path))
 
-    @bentoml.api(route="/predict")
+    @bentoml.on_deployment
+    @staticmethod
+    def refuse_to_be_open() -> None:
+        """Ends the start of a service that everyone could ask."""
+        context = click.get_current_context(silent=True)
+        host = context.params.get("host") if context else None
+        if host and not SETTINGS.keys_file and not is_loopback(host):
+            sys.exit(
+                f"CHURN_API_KEYS_FILE is not set, and the address {host} is not a loopback one: "
+                "set the file of the API keys, or serve with --host 127.0.0.1"
+            )
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        """Opens the door."""
+        configure(SETTINGS.log_level)
+        self.desk.start()
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        """Writes what waits."""
+        await asyncio.to_thread(self.desk.close)
+
+    # The door answers these routes over HTTP. Here BentoML learns of them, and whoever holds the
+    # service in their own process asks the same `Answers`.
+    @bentoml.api(route=ONE)
     async def predict(self, customer: Customer, /) -> Prediction:
-        """Probability that one customer leaves, and whether an offer would pay.
+        """Probability that one customer leaves, and whether an offer would pay."""
+        return self.desk.answers.one(customer, Asked())
 
-        Scoring takes microseconds, less than to hand it to a thread.
-        """
-        probability = self.scorer.score_one(features(customer, CONTRACT))
-        return Prediction(
-            customer_id=getattr(customer, CONTRACT.id.name),
-            churn_probability=probability,
-            will_churn=probability >= BREAK_EVEN,
-            model_version=self.model_version,
-        )
+    @bentoml.api(route=MANY)
+    async def predict_batch(self, batch: Customers, /) -> Predictions:
+        """The same for up to 10,000 customers."""
+        return await self.desk.answers.many(batch.customers, Asked())
+
+    async def __is_ready__(self) -> bool:
+        return self.desk.ready()
+
+    def __metrics__(self, text: str) -> str:
+        return self.desk.metrics.render(text)
+
+
+Churn.add_asgi_middleware(Door, find_desk=lambda: bentoml.get_current_service().desk)

@@ -24,6 +24,9 @@ from churn_assets.core.limits import Limits
 PREFIX = "CHURN_"
 NESTED = "__"
 
+SERVICE_PREFIX = "CHURN_API_"
+"""Of the service's own settings, which a bento reads."""
+
 HIDDEN = "lake_options"
 """The setting that may hold secrets."""
 
@@ -173,7 +176,12 @@ def _fault(details: ErrorDetails) -> str:
 
 def _unknown_variables() -> list[str]:
     known = _variables()
-    unknown = [name for name in os.environ if name.startswith(PREFIX) and name not in known]
+    own = [
+        name
+        for name in os.environ
+        if name.startswith(PREFIX) and not name.startswith(SERVICE_PREFIX)
+    ]
+    unknown = [name for name in own if name not in known]
     return [_unknown(name, known) for name in sorted(unknown)]
 
 

@@ -68,7 +68,7 @@ def test_only_settings_read_the_environment() -> None:
 
 
 def test_the_bento_imports_core_and_contracts_only() -> None:
-    for path in (ROOT / "bento").glob("*.py"):
+    for path in (ROOT / "bento").rglob("*.py"):
         for name in imported(path):
             if name.startswith("churn_assets"):
                 assert name.split(".")[1] in {"core", "contracts"}, f"{path} imports {name}"

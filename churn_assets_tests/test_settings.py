@@ -96,6 +96,15 @@ def test_the_options_of_the_store_are_never_shown(
     assert "s3cret" not in repr(load_settings())
 
 
+def test_settings_of_the_service_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_API_WORKERS", "2")
+    monkeypatch.setenv("CHURN_API_NONSENSE", "1")  # The service says so, not the platform.
+    assert load_settings() == Settings()
+    monkeypatch.setenv("CHURN_APIS", "1")
+    with pytest.raises(SettingsError, match="CHURN_APIS is not a setting"):
+        load_settings()
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().seed = 3  # type: ignore[misc]

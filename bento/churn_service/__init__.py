@@ -1,0 +1,1 @@
+"""What answers inside a bento; `service.py` beside it puts it together."""

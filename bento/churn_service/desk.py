@@ -1,0 +1,203 @@
+"""Everything that a worker holds while it serves."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from churn_assets.contracts.contract import Contract
+from churn_service.access import Access
+from churn_service.answers import Answers
+from churn_service.keys import KeyRing
+from churn_service.logs import RequestLog
+from churn_service.metrics import Metrics
+from churn_service.model import ServedModel
+from churn_service.prediction_log import PredictionLog
+from churn_service.problems import Problem
+from churn_service.rate import RateLimiter
+from churn_service.reading import MOST_CUSTOMERS, Reader
+from churn_service.settings import ServiceSettings
+
+LOG = logging.getLogger("churn.service")
+
+CLOSING_SECONDS = 10.0
+"""For which logs may go on writing what waits when the worker ends."""
+
+TRY_SECONDS = 1.0
+"""How long the golden rows of one readiness probe stand for those that follow."""
+
+
+class Desk:
+    """One worker's model, keys, logs and metrics, from the start of the service to its end.
+
+    Attributes:
+        since: when it was opened.
+        draining: the worker was told to stop, and takes the last requests.
+        name: of this worker, in the ids of its requests.
+    """
+
+    def __init__(self, settings: ServiceSettings, contract: Contract, folder: Path) -> None:
+        """Opens it.
+
+        Args:
+            folder: of the model in the bento.
+        """
+        self.settings, self.contract = settings, contract
+        self.model = ServedModel(
+            folder,
+            contract,
+            failures=settings.breaker_failures,
+            seconds=settings.breaker_seconds,
+            opened=lambda: self.metrics.breaker_opened(),
+        )
+        self.metrics = Metrics(self.model.card)
+        self.reader = Reader(contract)
+        self.access = Access(
+            KeyRing(settings.keys_file) if settings.keys_file else None,
+            RateLimiter(settings.rate_limit, settings.workers),
+        )
+        self.requests = RequestLog(settings.log_level)
+        self._predictions = _prediction_log(settings, contract, self.metrics)
+        self.answers = Answers(contract, self.model, self.metrics, self._predictions)
+        self.since = datetime.now(UTC)
+        self.draining = False
+        self.name = os.urandom(4).hex()
+        self._try_at, self._passes = 0.0, False
+        self._in_hand = 0
+        self._batches = 0
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Takes a request in hand.
+
+        Raises:
+            Problem: overloaded, where as many as may be are in hand.
+        """
+        if self._in_hand >= self.settings.max_concurrency:
+            raise _overloaded("requests", self.settings.max_concurrency)
+        self._in_hand += 1
+        try:
+            yield
+        finally:
+            self._in_hand -= 1
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Takes a batch in hand; like `turn`."""
+        if self._batches >= self.settings.max_batches:
+            raise _overloaded("batches", self.settings.max_batches)
+        self._batches += 1
+        try:
+            yield
+        finally:
+            self._batches -= 1
+
+    def start(self) -> None:
+        """Starts the logs, tries the model, and has a signal to stop wait for the last requests."""
+        self.requests.start()
+        if self._predictions:
+            self._predictions.start()
+        if not self.ready():
+            LOG.error("neither scorer passes its golden rows: no request will be answered")
+        if not self.settings.keys_file:
+            LOG.warning("no CHURN_API_KEYS_FILE: open to everyone on this machine, and to no other")
+        self._drain_before_stopping()
+        # What was imported lives as long as the process: looking through it takes 100 ms at a time.
+        gc.collect()
+        gc.freeze()
+
+    def close(self) -> None:
+        """Writes what waits."""
+        if self._predictions:
+            self._predictions.close(CLOSING_SECONDS)
+        self.requests.close(CLOSING_SECONDS)
+
+    def ready(self) -> bool:
+        """Whether requests should be sent here; the model is tried once a second at most."""
+        if (now := monotonic()) >= self._try_at:
+            self._try_at = now + TRY_SECONDS
+            self._passes = self.model.ready()
+        return self._passes and not self.draining
+
+    def health(self) -> dict[str, Any]:
+        """The answer of GET /health."""
+        usable, degraded = self.model.usable, self.model.degraded
+        status = "ok" if usable and not degraded else "degraded" if usable else "unavailable"
+        return {
+            "status": "draining" if self.draining else status,
+            "model_version": self.model.card.version,
+            "since": self.since.isoformat(timespec="seconds"),
+            "degraded": degraded,
+        }
+
+    def about(self) -> dict[str, Any]:
+        """The answer of GET /model."""
+        contract, settings = self.contract, self.settings
+        return self.model.card.model_dump(mode="json", exclude={"scores"}) | {
+            "contract": {
+                "name": contract.name,
+                "version": contract.version,
+                "description": contract.description,
+                "predicts": contract.label.description,
+                "horizon_months": contract.horizon_months,
+                "inputs": {column.name: column.limits for column in contract.features},
+                "derived": {feature.name: feature.description for feature in contract.derived},
+            },
+            "limits": {
+                "customers_in_a_batch": MOST_CUSTOMERS,
+                "body_bytes": settings.max_body_bytes,
+                "seconds": settings.timeout,
+                "rate": settings.rate_limit,
+            },
+        }
+
+    def _drain_before_stopping(self) -> None:
+        """Goes on serving for a moment after SIGTERM, and tells callers to connect elsewhere.
+
+        The server closes connections that look idle as soon as it is told to stop; a request
+        that is on its way in one of them would be lost.
+        """
+        loop = asyncio.get_running_loop()
+        stop = signal.getsignal(signal.SIGTERM)
+        if not callable(stop):
+            return
+
+        def drain(number: int, frame: FrameType | None) -> None:
+            if not self.draining:
+                self.draining = True
+                finish = partial(stop, number, frame)
+                wait = partial(loop.call_later, self.settings.drain_seconds, finish)
+                loop.call_soon_threadsafe(wait)
+
+        signal.signal(signal.SIGTERM, drain)
+
+
+def _overloaded(noun: str, limit: int) -> Problem:
+    detail = f"{limit} {noun} are in hand, and more do not fit"
+    return Problem("overloaded", detail, headers={"Retry-After": "1"})
+
+
+def _prediction_log(
+    settings: ServiceSettings, contract: Contract, metrics: Metrics
+) -> PredictionLog | None:
+    if settings.prediction_log is None:
+        LOG.warning("CHURN_API_PREDICTION_LOG is none: predictions cannot be traced")
+        return None
+    return PredictionLog(
+        settings.prediction_log,
+        contract,
+        settings.id_key(),
+        file_bytes=settings.prediction_log_file_bytes,
+        files=settings.prediction_log_files,
+        queue=settings.prediction_log_queue,
+        dropped=metrics.dropped,
+    )

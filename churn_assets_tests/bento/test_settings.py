@@ -1,0 +1,237 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from churn_service.keys import write_keys
+from churn_service.settings import ServiceSettings, SettingsError, load_settings
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+
+def faults(monkeypatch: pytest.MonkeyPatch, **variables: object) -> str:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    return str(caught.value)
+
+
+def test_nothing_needs_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENTOML_HOME", "/srv/bentoml")
+    settings = load_settings()
+    assert settings == ServiceSettings()
+    assert settings.keys_file is None
+    assert settings.prediction_log == Path("/srv/bentoml/monitoring")
+    assert settings.max_body_bytes == 16 * 1024 * 1024
+
+
+def test_settings_are_read_by_prefix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    keys, id_key = tmp_path / "keys.json", tmp_path / "id.key"
+    write_keys(keys, ())
+    id_key.write_text("0123456789abcdef")
+    set_to: dict[str, Any] = {
+        "KEYS_FILE": keys,
+        "METRICS": "admin",
+        "RATE_LIMIT": "50 per 2 seconds",
+        "TIMEOUT": 2.5,
+        "PREDICTION_LOG": tmp_path / "log",
+        "ID_KEY_FILE": id_key,
+        "LOG_LEVEL": "DEBUG",
+        "OTLP_ENDPOINT": "https://collector:4318/v1/traces",
+        "OTLP_SAMPLE_RATE": 0.1,
+        "WORKERS": 2,
+    }
+    for name, value in set_to.items():
+        monkeypatch.setenv(f"CHURN_API_{name}", str(value))
+    monkeypatch.setenv("CHURN_SOURCE", "the platform's")
+    monkeypatch.setenv("WORKERS", "another program's")
+    read = load_settings().model_dump()
+    assert {name: read[name.lower()] for name in set_to} == set_to
+
+
+LIMITS = [
+    ("max_body_bytes", 2**10, 2**28),
+    ("max_concurrency", 1, 10_000),
+    ("max_batches", 1, 1_000),
+    ("drain_seconds", 0, 60),
+    ("workers", 1, 64),
+    ("prediction_log_file_bytes", 2**10, 2**34),
+    ("prediction_log_files", 1, 10_000),
+    ("prediction_log_queue", 1, 10_000_000),
+    ("breaker_failures", 1, 1_000),
+    ("otlp_sample_rate", 0, 1),
+]
+
+
+@pytest.mark.parametrize(("name", "low", "high"), LIMITS)
+def test_numbers_have_limits(
+    monkeypatch: pytest.MonkeyPatch, name: str, low: int, high: int
+) -> None:
+    variable = f"CHURN_API_{name.upper()}"
+    for value in (low, high):
+        monkeypatch.setenv(variable, str(value))
+        assert getattr(load_settings(), name) == value
+    for value in (low - 1, high + 1):
+        assert f"{variable} is '{value}': " in faults(monkeypatch, **{variable: value})
+
+
+@pytest.mark.parametrize(("name", "high"), [("timeout", 600), ("breaker_seconds", 3_600)])
+def test_spans_of_time_are_above_zero(
+    monkeypatch: pytest.MonkeyPatch, name: str, high: float
+) -> None:
+    variable = f"CHURN_API_{name.upper()}"
+    for value in ("0.001", str(high)):
+        monkeypatch.setenv(variable, value)
+        assert getattr(load_settings(), name) == float(value)
+    for value in ("0", "-1", str(high + 0.001), "nan", "inf"):
+        assert f"{variable} is '{value}': " in faults(monkeypatch, **{variable: value})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("CHURN_API_WORKERS", "two", "CHURN_API_WORKERS is 'two': Input should be a valid integer"),
+        ("CHURN_API_WORKERS", "", "CHURN_API_WORKERS is ''"),
+        ("CHURN_API_METRICS", "none", "CHURN_API_METRICS is 'none': Input should be 'open' or"),
+        ("CHURN_API_LOG_LEVEL", "info", "CHURN_API_LOG_LEVEL is 'info': Input should be 'DEBUG'"),
+        ("CHURN_API_RATE_LIMIT", "fast", "must be one limit, such as 600/minute"),
+        ("CHURN_API_RATE_LIMIT", "", "must be one limit"),
+        ("CHURN_API_RATE_LIMIT", "0/minute", "must be one limit"),
+        ("CHURN_API_RATE_LIMIT", "5/fortnight", "must be one limit"),
+        ("CHURN_API_RATE_LIMIT", "1/second;9/minute", "must be one limit"),
+        ("CHURN_API_OTLP_ENDPOINT", "collector:4318", "must be an address such as http://"),
+        ("CHURN_API_OTLP_ENDPOINT", "ftp://collector/v1", "must be an address such as http://"),
+        ("CHURN_API_OTLP_ENDPOINT", "http://", "must be an address such as http://"),
+        ("CHURN_API_OTLP_ENDPOINT", "", "must be an address such as http://"),
+        ("CHURN_API_OTLP_ENDPOINT", "http://collector:99999", "Port out of range"),
+        ("CHURN_API_KEY_FILE", "x", "CHURN_API_KEY_FILE is not a setting; did you mean CHURN"),
+        ("CHURN_API_WORKER", "2", "did you mean CHURN_API_WORKERS?"),
+        ("CHURN_API_", "2", "CHURN_API_ is not a setting"),
+        ("CHURN_API_XYZZY", "2", "CHURN_API_XYZZY is not a setting"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    assert says in faults(monkeypatch, **{variable: value})
+
+
+def test_no_hint_where_nothing_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "did you mean" not in faults(monkeypatch, CHURN_API_XYZZY="2")
+
+
+def test_all_faults_come_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wrong = {
+        "CHURN_API_KEYS_FILE": tmp_path / "none.json",
+        "CHURN_API_RATE_LIMIT": "x",
+        "CHURN_API_WORKERS": "0",
+        "CHURN_API_NONSENSE": "1",
+    }
+    said = faults(monkeypatch, **wrong)
+    assert len(said.splitlines()) == 1 + len(wrong)
+    assert all(variable in said for variable in wrong)
+
+
+@pytest.mark.parametrize("name", ["none.json", "."])
+def test_a_file_of_keys_that_is_not_there_is_told_how_to_make(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    said = faults(monkeypatch, CHURN_API_KEYS_FILE=path)
+    assert f"CHURN_API_KEYS_FILE is '{path}': there is no file {path}" in said
+    assert f"python -m churn_service.keys new --role predict --days 90 --file {path}" in said
+
+
+def test_a_broken_file_of_keys_is_told_with_its_faults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text('{"keys": [{"id": "crm"}]}')
+    said = faults(monkeypatch, CHURN_API_KEYS_FILE=path, CHURN_API_WORKERS=0)
+    assert f"CHURN_API_KEYS_FILE is '{path}': {path} is no file of keys:" in said
+    assert "keys/0/role: Field required" in said
+    assert "CHURN_API_WORKERS is '0'" in said
+
+
+def test_an_empty_name_of_the_file_of_keys_does_not_open_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "CHURN_API_KEYS_FILE is ''" in faults(monkeypatch, CHURN_API_KEYS_FILE="")
+
+
+def test_a_relative_path_is_refused_and_shown_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = faults(monkeypatch, CHURN_API_KEYS_FILE="keys.json")
+    assert f"must be an absolute path, such as {tmp_path / 'keys.json'}" in said
+
+
+@pytest.mark.parametrize("text", ["", "none"])
+def test_the_prediction_log_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("CHURN_API_PREDICTION_LOG", text)
+    assert load_settings().prediction_log is None
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
+@pytest.mark.parametrize("size", [16, 17, 64])
+def test_the_id_key_is_what_its_file_holds_without_the_end_of_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int, ending: bytes
+) -> None:
+    path = tmp_path / "id.key"
+    path.write_bytes(b"k" * size + ending)
+    monkeypatch.setenv("CHURN_API_ID_KEY_FILE", str(path))
+    assert load_settings().id_key() == b"k" * size
+
+
+@pytest.mark.parametrize("size", [0, 15, 65])
+def test_an_id_key_is_neither_guessable_nor_too_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int
+) -> None:
+    path = tmp_path / "id.key"
+    path.write_bytes(b"k" * size + b"\n")
+    said = faults(monkeypatch, CHURN_API_ID_KEY_FILE=path)
+    assert f"the file holds {size} bytes, and must hold 16 to 64" in said
+    assert f"openssl rand -hex 32 > {path}" in said
+    assert "kkk" not in said
+
+
+def test_a_missing_file_of_the_id_key_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = faults(monkeypatch, CHURN_API_ID_KEY_FILE=tmp_path / "none")
+    assert f"CHURN_API_ID_KEY_FILE is '{tmp_path / 'none'}': there is no file" in said
+
+
+def test_without_a_file_the_id_key_is_random() -> None:
+    settings = ServiceSettings()
+    assert len({settings.id_key() for _ in range(10)}) == 10
+    assert len(settings.id_key()) == 32
+
+
+def test_an_id_key_that_goes_after_the_start_is_an_error_and_no_random_key(tmp_path: Path) -> None:
+    path = tmp_path / "id.key"
+    path.write_bytes(b"k" * 32)
+    settings = ServiceSettings(id_key_file=path)
+    path.unlink()
+    with pytest.raises(ValueError, match="there is no file"):
+        settings.id_key()
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        ServiceSettings().workers = 3  # type: ignore[misc]
+
+
+@given(amount=st.integers(1, 10**6), unit=st.sampled_from(["second", "minute", "hour", "day"]))
+def test_every_single_limit_is_taken(amount: int, unit: str) -> None:
+    for text in (f"{amount}/{unit}", f"{amount} per {unit}", f"{amount}/10 {unit}s"):
+        assert ServiceSettings(rate_limit=text).rate_limit == text
+
+
+def test_traces_go_nowhere_until_they_are_told_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().tracing == {"excluded_urls": ".*"}
+    monkeypatch.setenv("CHURN_API_OTLP_ENDPOINT", "http://collector:4318/v1/traces")
+    monkeypatch.setenv("CHURN_API_OTLP_SAMPLE_RATE", "0.25")
+    tracing = load_settings().tracing
+    assert tracing["otlp"] == {"protocol": "http", "endpoint": "http://collector:4318/v1/traces"}
+    assert (tracing["exporter_type"], tracing["sample_rate"]) == ("otlp", 0.25)

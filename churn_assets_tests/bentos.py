@@ -1,0 +1,97 @@
+"""A bento of made-up models to build and to ask, for every test that serves one."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from churn_assets.adapters.bentos import BentoStore, BuiltBento
+from churn_assets.contracts.card import Estimate, ModelCard, ScoreDistribution
+from churn_assets.contracts.contract import Contract
+from churn_assets.contracts.loading import load_contract
+from churn_assets.core.scorer import Codes, LinearScorer, Scorer
+
+CONTRACT = load_contract("telecom")
+
+
+def linear_scorer(contract: Contract, seed: int) -> Scorer:
+    """A scorer that tells apart every value of every input."""
+    rng = np.random.default_rng(seed)
+    codes, rows = {}, 0
+    for name in contract.categories:
+        known = contract[name].values or ("Berlin", "Paris")
+        codes[name] = Codes(
+            {value: rows + 2 + i for i, value in enumerate(known)}, null=rows, unknown=rows + 1
+        )
+        rows += 2 + len(known)
+    terms = rng.normal(0, 0.3, (len(contract.numbers), 4))
+    terms[:, 2] = 100.0
+    return LinearScorer(
+        contract.numbers,
+        codes,
+        slope=-1.0,
+        offset=0.5,
+        terms=terms,
+        weights=rng.normal(0, 0.3, rows),
+        limits=np.array([1e15, 10.0]),
+        intercept=np.array(-0.5),
+    )
+
+
+SCORER, FALLBACK = (linear_scorer(CONTRACT, seed) for seed in (1, 3))
+
+
+def model_card(**changes: Any) -> ModelCard:
+    about: dict[str, Any] = {
+        "name": "churn_telecom",
+        "version": "3",
+        "chosen": "boosting",
+        "contract_name": CONTRACT.name,
+        "contract_version": CONTRACT.version,
+        "contract_fingerprint": CONTRACT.fingerprint,
+        "threshold": CONTRACT.economics.break_even_probability,
+        "built_at": datetime(2026, 4, 1, tzinfo=UTC),
+        "mlflow_run_id": "0f3a",
+        "dagster_run_id": "77",
+        "table_versions": {"training_set": 7},
+        "test_months": ("2026-02", "2026-03"),
+        "test_rows": 1_000,
+        "metrics": {"accuracy": Estimate(value=0.9, low=0.88, high=0.92)},
+        "scores": ScoreDistribution(edges=(0.1, 0.3), shares=(0.5, 0.3, 0.2)),
+    }
+    return ModelCard(**about | changes)
+
+
+def build(
+    store: BentoStore,
+    scorer: Scorer,
+    export_to: Path,
+    fallback: Scorer = FALLBACK,
+    **card: Any,
+) -> BuiltBento:
+    return store.build(
+        scorer=scorer,
+        fallback=fallback,
+        card=model_card(**card),
+        contract=CONTRACT,
+        labels={"contract": "telecom 1.0.0", "run_id": "0f3a"},
+        export_to=export_to,
+    )
+
+
+def customers(n: int) -> list[dict[str, Any]]:
+    """Customers all over the contract's range, with nulls and categories that no model knows."""
+    rng = np.random.default_rng(7)
+
+    def value(name: str) -> Any:
+        column = CONTRACT[name]
+        if column.nullable and rng.random() < 0.3:
+            return None
+        if column.kind == "category":
+            return str(rng.choice(column.values or ["Berlin", "Paris", "Atlantis", "Ώ ß"]))
+        drawn = rng.uniform(column.ge or 0.0, column.le or 1.0)
+        return int(drawn) if column.whole else drawn
+
+    names = [column.name for column in CONTRACT.features]
+    return [{"customer_id": f"C-{i}", **{name: value(name) for name in names}} for i in range(n)]
