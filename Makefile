@@ -14,12 +14,24 @@ export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR := false
 export MLFLOW_UV_AUTO_DETECT := false
 export PYTHONWARNINGS ?= ignore
 
+# The service: its predictions are kept in the home as well, and the key of the pseudonyms in them.
+# Once there is a file of API keys it asks for them; until then it is open, to this machine only.
+KEYS := $(CHURN_HOME)/keys.json
+override KEYS := $(abspath $(KEYS))
+ROLE := predict
+DAYS := 90
+export CHURN_API_PREDICTION_LOG ?= $(CHURN_HOME)/predictions
+export CHURN_API_ID_KEY_FILE ?= $(CHURN_HOME)/id.key
+ifneq ($(wildcard $(KEYS)),)
+export CHURN_API_KEYS_FILE ?= $(KEYS)
+endif
+
 PYTHON ?= python3
 PORT ?= $(if $(filter serve,$(MAKECMDGOALS)),3001,3000)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := .venv/bin
 
-.PHONY: help setup home demo dev serve test lint format bench docs env clean
+.PHONY: help setup home demo dev serve api-key test lint format bench loadtest docs env clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -36,6 +48,7 @@ setup: .venv/.synced ## Install everything into .venv, as uv.lock says
 
 home: setup
 	@mkdir -p $(DAGSTER_HOME) $(BENTOML_HOME) && cp dagster.yaml $(DAGSTER_HOME)/
+	@test -s $(CHURN_HOME)/id.key || (umask 077; $(RUN)/python -c 'import secrets; print(secrets.token_hex(32))' > $(CHURN_HOME)/id.key)
 
 demo: home ## Materialise the graph for the last six months, and say what came of it
 	@$(RUN)/python -m churn_assets.demo
@@ -45,6 +58,9 @@ dev: home ## Dagster UI and daemon on http://127.0.0.1:$(PORT)
 
 serve: home ## Serve the newest bento on http://127.0.0.1:$(PORT)
 	$(RUN)/bentoml serve churn_$(basename $(notdir $(CHURN_CONTRACT))):latest --host 127.0.0.1 --port $(PORT)
+
+api-key: home ## Make an API key (ROLE=predict or admin, DAYS=90, ID=crm) and show it, this once
+	@PYTHONPATH=bento $(RUN)/python -m churn_service.keys new --role $(ROLE) --days $(DAYS) $(if $(ID),--id $(ID)) --file $(KEYS)
 
 test: setup ## Run all tests
 	@PYTHONWARNINGS= $(RUN)/pytest --cov
@@ -59,13 +75,16 @@ format: setup ## Mend what ruff can mend
 	$(RUN)/ruff format .
 
 bench: setup ## Measure everything the README claims
-	@for name in scorer accuracy hazard validation graph; do $(RUN)/python -m benchmarks.$$name || exit 1; done
+	@for name in scorer accuracy hazard validation graph serving; do $(RUN)/python -m benchmarks.$$name || exit 1; done
+
+loadtest: setup ## 100 users ask the service of a bento for a minute
+	@$(RUN)/python -m benchmarks.loadtest
 
 docs: setup ## Make the generated documents again
 	$(RUN)/python -m churn_assets.contracts.dictionary > docs/data-dictionary.md
 
 env: home ## Print what native commands need: eval "$$(make -s env)"
-	@for name in CHURN_CONTRACT CHURN_HOME DAGSTER_HOME BENTOML_HOME BENTOML_DO_NOT_TRACK; do echo "export $$name=$${!name}"; done
+	@for name in CHURN_CONTRACT CHURN_HOME DAGSTER_HOME BENTOML_HOME BENTOML_DO_NOT_TRACK $(filter CHURN_API_%,$(.VARIABLES)); do echo "export $$name=$${!name}"; done
 	@echo "export MLFLOW_TRACKING_URI=sqlite:///$(CHURN_HOME)/mlflow.db"
 	@echo "export PATH=$(CURDIR)/.venv/bin:\$$PATH"
 

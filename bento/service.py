@@ -54,11 +54,8 @@ class Customers(bentoml.IODescriptor, READER.batch_model):
 @bentoml.service(
     name="churn",
     workers=SETTINGS.workers,
-    # Ours come first, and answer as the documentation says; these are the wall behind them.
-    traffic={
-        "timeout": SETTINGS.timeout + 5,
-        "max_concurrency": (SETTINGS.max_concurrency + 32) * SETTINGS.workers,
-    },
+    # The limits of the door come first, and answer as the documentation says.
+    traffic={"timeout": SETTINGS.timeout + 5},
     logging={"access": {"enabled": False}},  # churn_service/logs.py writes a line a request
     tracing=SETTINGS.tracing,
 )

@@ -1,24 +1,24 @@
 """End to end: the demo's own command on a small operator, then what it left behind."""
 
-import os
+import json
+import re
 import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import httpx
 import numpy as np
 import pytest
 
-from churn_assets.adapters.records import BentoRecord, ModelRecord
+from churn_assets.adapters.records import BentoRecord
 from churn_assets.adapters.registry import (
     CHALLENGER,
     RegistryError,
     load_fallback,
     load_scorer,
 )
+from churn_assets.adapters.serving import serving
 from churn_assets.contracts.card import GoldenRows, ModelCard
 from churn_assets.contracts.request import features, request_model
 from churn_assets.contracts.schemas import typed
@@ -27,45 +27,12 @@ from churn_assets.core.features import model_columns, model_frame
 from churn_assets.core.scorer import LinearScorer, Scorer
 from churn_assets.core.splitting import TEST, of_split
 from churn_assets.defs.platform import Platform
-from churn_assets.settings import Settings
+from churn_assets.settings import SERVICE_PREFIX, Settings
 from churn_assets_tests.defs.graph import Graph, failed_checks, made, why
+from churn_assets_tests.documents import ROOT, bash, blocks, native, sent
+from churn_assets_tests.house import House, demo, house
 
-ROOT = Path(__file__).parents[1]
-OPERATOR = {"customers": 6_000}
-
-
-@dataclass
-class House(Graph):
-    """A graph over the home that the demo filled, with the demo's own instance."""
-
-    dagster_home: Path
-
-    @property
-    def instance(self) -> dg.DagsterInstance:  # type: ignore[override]
-        return dg.DagsterInstance.from_config(str(self.dagster_home))
-
-    def record(self) -> ModelRecord:
-        path = self.platform.home / "reports/churn_model.json"
-        return ModelRecord.model_validate_json(path.read_text())
-
-
-def demo(home: Path, **settings: str) -> str:
-    environment = (
-        os.environ
-        | {
-            "CHURN_HOME": str(home),
-            "DAGSTER_HOME": str(home / "dagster"),
-            "CHURN_SIMULATED__CUSTOMERS": str(OPERATOR["customers"]),
-            "CHURN_BOOTSTRAP_RESAMPLES": "100",
-        }
-        | settings
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "churn_assets.demo"],
-        env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr + (home / "demo.log").read_text()
-    return done.stdout
+TRACING = "docs/tracing-a-prediction.md"
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +41,6 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     (home / "dagster").mkdir()
     shutil.copy(ROOT / "dagster.yaml", home / "dagster")
     return home, demo(home)
-
-
-def house(home: Path, **settings: object) -> House:
-    return House(
-        Settings(home=home, simulated=OPERATOR, bootstrap_resamples=100, **settings),  # type: ignore[arg-type]
-        dagster_home=home / "dagster",
-    )
 
 
 @pytest.fixture
@@ -275,6 +235,28 @@ def test_the_card_in_the_bento_is_that_of_the_evaluated_model(made_house: House)
     model, scorer = request_model(contract), Scorer.load(folder)
     rows = [features(model.model_validate(body), contract) for body in golden.customers]
     assert tuple(scorer.score_one(row) for row in rows) == golden.main
+
+
+def test_a_prediction_leads_to_the_rows_that_the_model_learnt_from(made_house: House) -> None:
+    home, lake = made_house.platform.home, made_house.lake
+    record = BentoRecord.model_validate_json((home / "reports/churn_bento.json").read_text())
+    (body,) = sent(TRACING)
+    customer = json.loads(body) | {"customer_id": lake.read("training_set")["customer_id"].iloc[0]}
+    variables = native(home)
+    settings = {name: text for name, text in variables.items() if name.startswith(SERVICE_PREFIX)}
+    with serving(record.tag, home / "bentoml", settings=settings) as url:
+        answer = httpx.post(f"{url}/predict", json=customer).raise_for_status().json()
+    said = bash("\n".join(blocks(TRACING, "bash")), variables | {"ID": answer["prediction_id"]})
+    assert f'"churn_probability": {answer["churn_probability"]!r}' in said
+    assert f'"mlflow_run_id": "{record.model.run_id}"' in said
+    assert f'"run_id": "{record.model.run_id}"' in said
+    for name, version in record.model.table_versions.items():
+        assert f"\n{name} {version} " in said
+    training_set = lake.read("training_set", version=record.model.table_versions["training_set"])
+    own = training_set[training_set["customer_id"] == customer["customer_id"]]
+    found = re.findall(rf"^\d+ +{customer['customer_id']} +(\S+) +(\S+)", said, re.MULTILINE)
+    assert found == list(zip(own["month"], own["split"], strict=True))
+    assert found
 
 
 def test_reports_are_kept_as_json_and_as_one_html_page(made_house: House) -> None:

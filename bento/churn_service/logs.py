@@ -1,7 +1,4 @@
-"""The service's logs: JSON lines to stderr, written where no request waits for them.
-
-`Handover` is how both the request log and the prediction log leave the event loop.
-"""
+"""The service's logs: JSON lines to stderr, written where no request waits for them."""
 
 import logging
 import logging.config
@@ -9,23 +6,15 @@ import os
 import re
 import select
 import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import chain, islice
-from typing import IO, Any, Generic, TypeVar
+from functools import lru_cache
+from typing import IO, Any, Literal
 
 from pydantic_core import to_json
 
-LOGGER = logging.getLogger("churn.service")
-
-POLL = 0.02
-"""Seconds between two looks at a queue: to wake a thread for every item would cost more."""
-
-CHUNK = 64
-"""Rows that are written at once: about half a millisecond in which the event loop may wait."""
+from churn_service.handover import Handover
 
 QUEUE = 20_000
 """Lines of the request log that may wait; some 10 MB."""
@@ -38,91 +27,9 @@ FIELDS = (
     "method", "route", "status", "ms", "customers", "error_type",
 )  # fmt: skip
 
-Item = TypeVar("Item")
-Row = TypeVar("Row")
-
+LEVELS = {logging.INFO: "INFO", logging.WARNING: "WARNING", logging.ERROR: "ERROR"}
 
 _Request = tuple[Any, ...]
-
-
-class Handover(Generic[Item, Row]):
-    """A bounded queue between the event loop and a thread that writes what is in it.
-
-    `put` and `close` must be called by one thread: then no lock is needed, and none is waited for.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        limit: int,
-        rows: Callable[[Item], Iterable[Row]],
-        write: Callable[[list[Row]], None],
-        lost: Callable[[str, int], None],
-    ) -> None:
-        """Makes the queue; `start` starts the thread.
-
-        Args:
-            name: of the thread.
-            limit: rows that may wait, those in hand among them.
-            rows: the rows of an item, as many as `put` is told.
-            write: writes at most `CHUNK` rows; if it raises, they are lost and that is logged.
-            lost: is told why rows were lost, and how many: "queue" (full) and "closed" by the
-                thread that puts, "error" by the thread that writes.
-        """
-        self._rows, self._write, self._lost = rows, write, lost
-        self._limit = limit
-        self._queue: deque[Item] = deque()
-        # Each of these two has one thread that changes it.
-        self._accepted = self._done = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def put(self, item: Item, size: int = 1) -> None:
-        """Takes an item of `size` rows, or loses it where the queue is full. Never waits."""
-        if self._accepted + size - self._done > self._limit:
-            self._lost("closed" if self._stop.is_set() else "queue", size)
-            return
-        self._accepted += size
-        self._queue.append(item)
-
-    def close(self, timeout: float) -> bool:
-        """Writes what waits; what is left after `timeout` seconds counts as lost.
-
-        Returns:
-            Whether all was written; False when asked again.
-        """
-        if self._stop.is_set():
-            return False
-        self._limit = -1
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-        if left := self._accepted - self._done:
-            self._lost("closed", left)
-        return not left
-
-    def _run(self) -> None:
-        while not self._stop.wait(POLL):
-            self._drain()
-        self._drain()
-
-    def _drain(self) -> None:
-        rows = chain.from_iterable(map(self._rows, self._items()))
-        while chunk := list(islice(rows, CHUNK)):
-            try:
-                self._write(chunk)
-            except Exception:
-                # The thread must live on: the next rows may be sound.
-                LOGGER.exception("%d rows of the %s are lost", len(chunk), self._thread.name)
-                self._lost("error", len(chunk))
-            self._done += len(chunk)
-
-    def _items(self) -> Iterator[Item]:
-        while self._queue:
-            yield self._queue.popleft()
 
 
 class RequestLog:
@@ -207,7 +114,7 @@ def _alone(request: _Request) -> tuple[_Request]:
 
 def _line(request: _Request) -> bytes:
     moment, level, *ids, seconds, customers, error_type = request
-    head = iso_time(moment, "milliseconds"), logging.getLevelName(level), "churn.request"
+    head = iso_time(moment, "milliseconds"), LEVELS[level], "churn.request"
     values = (*head, *ids, round(seconds * 1000, 3), customers, error_type)
     return to_json(dict(zip(FIELDS, values, strict=True))) + b"\n"
 
@@ -231,13 +138,16 @@ def _write_all(fd: int, data: bytes) -> None:
             select.select((), (fd,), ())
 
 
-def iso_time(moment: float, precision: str) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC, such as `2026-03-01T12:00:00.250Z`.
+def iso_time(moment: float, precision: Literal["milliseconds", "microseconds"]) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, such as `2026-03-01T12:00:00.250Z`."""
+    second, micros = divmod(round(moment * 1e6), 1_000_000)
+    fraction = f"{micros:06}" if precision == "microseconds" else f"{micros // 1000:03}"
+    return f"{_second(second)}.{fraction}Z"
 
-    Args:
-        precision: "milliseconds" or "microseconds".
-    """
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec=precision)[:-6] + "Z"
+
+@lru_cache(16)  # Requests of one second come together.
+def _second(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 # Of version 00 nothing may follow; of a later version that is not known yet, more fields may.
@@ -264,9 +174,6 @@ def configure(level: str) -> None:
 
     Call it after BentoML has set up its own logging, which it replaces. uvicorn's access log falls
     silent: the request log says more.
-
-    Args:
-        level: "DEBUG", "INFO", "WARNING" or "ERROR".
     """
     spoken = {"level": level, "handlers": ["stderr"], "propagate": False}
     logging.config.dictConfig(

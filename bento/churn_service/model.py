@@ -54,13 +54,11 @@ class GuardedScorer:
 
     def one(self, row: Row) -> float:
         """Probability of one customer; raises whatever goes wrong."""
-        probability: float = self._breaker.call(self._one, row)
-        return probability
+        return self._guarded(self._one, row)
 
     def many(self, columns: Columns) -> NDArray[np.float64]:
         """Probabilities of many customers; raises whatever goes wrong."""
-        probabilities: NDArray[np.float64] = self._breaker.call(self._many, columns)
-        return probabilities
+        return self._guarded(self._many, columns)
 
     def passes(self) -> bool:
         """Whether it gives every golden row its probability, to the bit."""
@@ -76,6 +74,17 @@ class GuardedScorer:
     def knows(self, name: str, value: Value) -> bool:
         """Whether training saw this category; true while the scorer cannot be read."""
         return self._scorer is None or value is None or value in self._scorer.codes[name]
+
+    def _guarded(self, score: Callable[[Given], Scored], given: Given) -> Scored:
+        # Without a failure there is nothing to guard, and the breaker takes as long as an answer.
+        if self._breaker.fail_counter == 0:
+            try:
+                return score(given)
+            except Exception as error:
+                self._breaker.call(_fail, error)
+                raise
+        scored: Scored = self._breaker.call(score, given)
+        return scored
 
     def _one(self, row: Row) -> float:
         probability = self._loaded().score_one(row)
@@ -103,6 +112,11 @@ class GuardedScorer:
         for i, (row, expected) in enumerate(self._golden):
             if (found := scorer.score_one(row)) != expected:
                 raise ScoreError(f"golden row {i} has {found!r} in place of {expected!r}")
+
+
+def _fail(error: Exception) -> None:
+    """Has a breaker see a failure that happened outside of it."""
+    raise error
 
 
 class ServedModel:

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 
 from churn_service.answers import Prediction, Predictions
 from churn_service.desk import Desk
-from churn_service.problems import CHECKS, CONTENT_TYPE, STATUS, URN
+from churn_service.problems import CONTENT_TYPE, STATUS, URN
 from churn_service.reading import MOST_CUSTOMERS
 
 Json = dict[str, Any]
@@ -17,7 +17,18 @@ ANY_CALL = ("overloaded", "internal")
 WITH_KEY = ("unauthorized", "forbidden", "rate-limited")
 WITH_BODY = ("malformed", "timeout", "too-large", "unsupported-media-type", "validation")
 
-# The files are BentoML's own; its page would also ask a third party for a script.
+# BentoML's own; its page would also ask a third party for a script.
+PAGE_FILES = tuple(
+    f"/static_content/{name}"
+    for name in (
+        "swagger-ui.css",
+        "favicon-light-32x32.png",
+        "swagger-ui-bundle.js",
+        "swagger-ui-standalone-preset.js",
+        "swagger-initializer.js",
+    )
+)
+
 PAGE = """<!DOCTYPE html>
 <html lang="en">
   <head>
@@ -83,16 +94,7 @@ _PROBLEM: Json = {
         "problems": {
             "type": "array",
             "description": "Every fault of the body",
-            "items": {
-                "type": "object",
-                "required": ["pointer", "detail", "check", "value"],
-                "properties": {
-                    "pointer": {"type": "string", "description": "JSON pointer (RFC 6901)"},
-                    "detail": {"type": "string"},
-                    "check": {"type": "string", "enum": list(CHECKS)},
-                    "value": {"description": "What was there, where it is short"},
-                },
-            },
+            "items": {"$ref": REF.format(model="Fault")},
         },
     },
 }
@@ -120,18 +122,19 @@ def _paths(desk: Desk) -> Json:
             "summary": summary,
             "tags": ["churn"],
             "security": key,
-            "responses": {"200": answer} | _refusals((*kinds, *ANY_CALL, *with_key)),
+            "responses": {"200": answer} | _refusals(kinds),
             **more,
         }
 
-    body = (*WITH_BODY, "unavailable")
+    call = (*ANY_CALL, *with_key)
+    body = (*WITH_BODY, "unavailable", *call)
     on_error = {
         "name": "on_error",
         "in": "query",
         "description": "What becomes of the others when a customer has a fault",
         "schema": {"type": "string", "enum": ["refuse", "skip"], "default": "refuse"},
     }
-    health = of("Whether the service answers, and with which model", "Health", ())
+    health = of("Whether the service answers, and with which model", "Health", ("internal",))
     health["responses"]["503"] = {
         "description": "Requests should go elsewhere",
         "content": _content("application/json", "Health"),
@@ -146,7 +149,7 @@ def _paths(desk: Desk) -> Json:
                 requestBody=_body("Customers"), parameters=[on_error],
             )
         },
-        "/model": {"get": of("The model behind the door", "Model", ())},
+        "/model": {"get": of("The model behind the door", "Model", call)},
         "/health": {"get": health | {"security": [], "tags": ["probes"]}},
         "/livez": {"get": _probe("The process runs", "200")},
         "/readyz": {"get": _probe("A scorer passes its golden rows", "200", "503")},
@@ -181,5 +184,6 @@ def _probe(summary: str, *statuses: str) -> Json:
 def _metrics(desk: Desk, key: list[Json]) -> Json:
     probe = _probe("Metrics in Prometheus' text format", "200")
     if desk.settings.metrics == "admin":
-        return probe | {"security": key, "responses": probe["responses"] | _refusals(WITH_KEY)}
+        refused = (*WITH_KEY, "internal")
+        return probe | {"security": key, "responses": probe["responses"] | _refusals(refused)}
     return probe

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pydantic_core
 from pydantic_core import ErrorDetails
@@ -30,7 +30,8 @@ STATUS = {
 }
 """HTTP status of each type of problem."""
 
-CHECKS = ("complete", "typed", "in_range", "known_fields", "known_categories")
+Check = Literal["complete", "typed", "in_range", "known_fields", "known_categories"]
+CHECKS: tuple[str, ...] = get_args(Check)
 """What a fault of a customer is a fault against, as `churn_input_data_quality_score` has it."""
 
 LONGEST_SHOWN = 100
@@ -52,7 +53,7 @@ class Fault:
 
     pointer: str
     detail: str
-    check: str
+    check: Check
     value: Any = None
 
 
@@ -117,18 +118,16 @@ def _escaped(part: int | str) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
-def _check(error: ErrorDetails) -> str:
+def _check(error: ErrorDetails) -> Check:
     kind = error["type"]
-    if kind == "missing" or error["input"] is None:
-        return "complete"
     if kind == "extra_forbidden":
         return "known_fields"
+    if kind == "missing" or error["input"] is None:
+        return "complete"
     if kind in ("literal_error", "enum"):
         return "known_categories"
     # A number that is too large even for its type is out of range, whatever pydantic calls it.
-    if kind.endswith("_type") or kind in ("int_from_float", "value_error"):
-        return "typed"
-    return "in_range"
+    return "typed" if kind.endswith("_type") else "in_range"
 
 
 def _shown(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Every route of ours, and how it is answered."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -16,8 +17,8 @@ from churn_service.problems import Problem, faulty_customers
 
 GET, POST = ("GET", "HEAD"), ("POST",)
 
-LARGEST_CUSTOMER = 2**16
-"""Bytes of the body with one customer."""
+SMALL = 2**16
+"""Bytes of a body up to which it costs little: one customer has no more, a batch 200 or so."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class Route:
 
 async def predict(desk: Desk, call: Call) -> Reply:
     """POST /predict."""
-    limit = min(LARGEST_CUSTOMER, desk.settings.max_body_bytes)
-    body = await call.body(limit, desk.settings.timeout)
+    body = await call.body(min(SMALL, desk.settings.max_body_bytes), desk.settings.timeout)
     prediction = desk.answers.one(desk.reader.customer(body), call.asked)
     call.customers = 1
     return Reply(ENCODE_ONE(prediction))
@@ -47,7 +47,9 @@ async def predict(desk: Desk, call: Call) -> Reply:
 async def predict_batch(desk: Desk, call: Call) -> Reply:
     """POST /predict/batch."""
     skip = _on_error(call.scope["query_string"]) == "skip"
-    with desk.batch():
+    length = call.length
+    small = length is not None and length <= SMALL
+    with nullcontext() if small else desk.batches:
         body = await call.body(desk.settings.max_body_bytes, desk.settings.timeout)
         batch = desk.reader.batch(body, skip=skip)
         desk.metrics.checked(faulty_customers(batch.faults), batch.skipped)

@@ -97,9 +97,7 @@ KeysFile = Annotated[Path, AfterValidator(_absolute), AfterValidator(_keys_file)
 IdKeyFile = Annotated[Path, AfterValidator(_absolute), AfterValidator(_id_key_file)]
 RateLimit = Annotated[str, AfterValidator(_one_limit)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
-FolderOrNone = Annotated[
-    Path | None, BeforeValidator(_folder_or_none), AfterValidator(_absolute)
-]
+FolderOrNone = Annotated[Path | None, BeforeValidator(_folder_or_none), AfterValidator(_absolute)]
 
 
 class ServiceSettings(BaseSettings):

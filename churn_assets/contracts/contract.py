@@ -113,6 +113,17 @@ class DerivedFeature(Frozen):
     source_code: str
     function: Callable[..., Any] | None = Field(default=None, exclude=True, repr=False)
 
+    @property
+    def bound(self) -> Callable[..., Any]:
+        """The function.
+
+        Raises:
+            ValueError: there is none yet.
+        """
+        if self.function is None:
+            raise ValueError(f"derived feature {self.name!r} has no function: call with_functions")
+        return self.function
+
 
 class Contract(Frozen):
     """A whole data contract. See `docs/data-dictionary.md` for the ones that ship."""
@@ -209,15 +220,13 @@ class Contract(Frozen):
 
 
 def _apply(feature: DerivedFeature, columns: Mapping[str, Any]) -> Any:
-    if feature.function is None:
-        raise ValueError(f"derived feature {feature.name!r} has no function: call with_functions")
     # A Python float would raise where an array gives inf: numpy scalars follow the arrays' rules.
     inputs = [
         np.float64(value) if isinstance(value := columns[name], int | float) else value
         for name in feature.inputs
     ]
     with np.errstate(all="ignore"):
-        result = np.asarray(feature.function(*inputs), dtype=np.float64)
+        result = np.asarray(feature.bound(*inputs), dtype=np.float64)
         return np.where(np.abs(result) <= NUMBER_LIMIT, result, np.nan)[()]
 
 

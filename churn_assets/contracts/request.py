@@ -15,6 +15,9 @@ from churn_assets.contracts.contract import NUMBER_LIMIT, TEXT_LIMIT, Column, Co
 
 Value = float | str | None
 
+INK = r"[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+"""A character that the graph does not trim. Dialects of patterns differ in what `\\S` is."""
+
 
 def request_model(contract: Contract) -> type[BaseModel]:
     """The request for one customer: the id and every feature, under the contract's limits.
@@ -51,6 +54,12 @@ class RequestFeatures:
         self._contract = contract
         self._categories = tuple(c.name for c in contract.features if c.kind == "category")
         self._numbers = tuple(c.name for c in contract.features if c.kind != "category")
+        self._derived = [(f.name, f.bound, f.inputs) for f in contract.derived]
+        self._inputs: dict[str, type] = {
+            name: object if name in self._categories else np.float64
+            for feature in contract.derived
+            for name in feature.inputs
+        }
 
     def row(self, customer: BaseModel) -> dict[str, Value]:
         """One customer, for `Scorer.score_one`.
@@ -65,8 +74,7 @@ class RequestFeatures:
         """
         given = customer.__dict__
         row: dict[str, Value] = {
-            name: None if (value := given[name]) is None else float(value)
-            for name in self._numbers
+            name: None if (value := given[name]) is None else float(value) for name in self._numbers
         }
         self._derive(given, row)
         for name in self._categories:
@@ -77,11 +85,9 @@ class RequestFeatures:
         """Many customers, for `Scorer.score`: arrays of shape (n,) by input name."""
         given = [customer.__dict__ for customer in customers]
         columns: dict[str, NDArray[Any]] = {
-            name: np.array([one[name] for one in given], dtype=np.float64)
-            for name in self._numbers
+            name: np.array([one[name] for one in given], dtype=np.float64) for name in self._numbers
         } | {
-            name: np.array([one[name] for one in given], dtype=object)
-            for name in self._categories
+            name: np.array([one[name] for one in given], dtype=object) for name in self._categories
         }
         derived = self._contract.derive(columns)
         # A function of no column, or of none that varies, gives one value for all.
@@ -92,16 +98,14 @@ class RequestFeatures:
     def _derive(self, given: Mapping[str, Any], row: dict[str, Value]) -> None:
         """The rule of `Contract.derive` for one customer, at a fifth of its cost."""
         # Arrays of one row, not scalars: numpy may round a scalar's power or logarithm differently.
-        inputs = {
-            name: np.array([given[name]], dtype=object if name in self._categories else np.float64)
-            for feature in self._contract.derived
-            for name in feature.inputs
+        inputs: dict[str, NDArray[Any]] = {
+            name: np.array([given[name]], dtype=kind) for name, kind in self._inputs.items()
         }
         with np.errstate(all="ignore"):
-            for feature in self._contract.derived:
-                result = feature.function(*[inputs[name] for name in feature.inputs])  # type: ignore[misc]
+            for name, function, parameters in self._derived:
+                result = function(*[inputs[parameter] for parameter in parameters])
                 value = np.asarray(result, dtype=np.float64).item(0)
-                row[feature.name] = value if abs(value) <= NUMBER_LIMIT else math.nan
+                row[name] = value if abs(value) <= NUMBER_LIMIT else math.nan
 
 
 def features(customer: BaseModel, contract: Contract) -> dict[str, Value]:
@@ -126,7 +130,7 @@ def _type(column: Column) -> Any:
     if column.kind != "number":
         # The graph reads blank text as null, and quarantines text with spaces around it.
         return Annotated[
-            str, Field(min_length=1, max_length=TEXT_LIMIT, pattern=r"^\S([\s\S]*\S)?$")
+            str, Field(min_length=1, max_length=TEXT_LIMIT, pattern=rf"^{INK}([\s\S]*{INK})?$")
         ]
     low, high = _bounds(column)
     if column.whole:

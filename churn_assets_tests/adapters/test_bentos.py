@@ -1,96 +1,37 @@
-"""A bento answers as the scorer it was built from, from files of its own, and leaves no trace.
+"""A bento is built whole, served from files of its own, and leaves no trace.
 
 Everything here is the real thing: `bentoml` builds, `bentoml serve` serves. One bento is built
-for the whole module, twice: the second build must replace the first.
+for the whole module, twice: the second build must replace the first. What the service answers is
+tested in `churn_assets_tests/bento`.
 """
 
 import importlib.metadata
-import json
 import os
 import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
-import numpy as np
 import psutil
 import pytest
 import yaml
 
-from churn_assets.adapters.bentos import BentoError, BentoStore, BuiltBento, serving
-from churn_assets.contracts.contract import Contract
+from churn_assets.adapters.bentos import SOURCE, BentoError, BentoStore, BuiltBento, serving
+from churn_assets.contracts.card import GoldenRows, ModelCard
 from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.request import features, request_model
-from churn_assets.core.scorer import Codes, LinearScorer, Scorer
+from churn_assets.core.scorer import Scorer
+from churn_assets_tests.bentos import (
+    CONTRACT,
+    SCORER,
+    build,
+    customers,
+    linear_scorer,
+    model_card,
+)
 
-CONTRACT = load_contract("telecom")
 HEAVY = ("pandas", "pyarrow", "pandera", "sklearn", "scipy", "dagster", "mlflow")
-
-
-def linear_scorer(contract: Contract, seed: int) -> Scorer:
-    """A scorer that tells apart every value of every input."""
-    rng = np.random.default_rng(seed)
-    codes, rows = {}, 0
-    for name in contract.categories:
-        known = contract[name].values or ("Berlin", "Paris")
-        codes[name] = Codes(
-            {value: rows + 2 + i for i, value in enumerate(known)}, null=rows, unknown=rows + 1
-        )
-        rows += 2 + len(known)
-    terms = rng.normal(0, 0.3, (len(contract.numbers), 4))
-    terms[:, 2] = 100.0
-    return LinearScorer(
-        contract.numbers,
-        codes,
-        slope=-1.0,
-        offset=0.5,
-        terms=terms,
-        weights=rng.normal(0, 0.3, rows),
-        limits=np.array([1e15, 10.0]),
-        intercept=np.array(-0.5),
-    )
-
-
-SCORER = linear_scorer(CONTRACT, seed=1)
-
-
-def build(store: BentoStore, scorer: Scorer, export_to: Path) -> BuiltBento:
-    return store.build(
-        scorer=scorer,
-        contract=CONTRACT,
-        name="churn_telecom",
-        version="3",
-        labels={"contract": "telecom 1.0.0", "run_id": "0f3a"},
-        export_to=export_to,
-    )
-
-
-def customers(n: int) -> list[dict[str, Any]]:
-    """Customers all over the contract's range, with nulls and categories that no model knows."""
-    rng = np.random.default_rng(7)
-
-    def value(name: str) -> Any:
-        column = CONTRACT[name]
-        if column.nullable and rng.random() < 0.3:
-            return None
-        if column.kind == "category":
-            return str(rng.choice(column.values or ["Berlin", "Paris", "Atlantis", "Ώ ß"]))
-        drawn = rng.uniform(column.ge or 0.0, column.le or 1.0)
-        return int(drawn) if column.whole else drawn
-
-    names = [column.name for column in CONTRACT.features]
-    return [{"customer_id": f"C-{i}", **{name: value(name) for name in names}} for i in range(n)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _shared_bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Many processes import BentoML here; where no bytecode is kept, that is most of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("pycache")))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +54,6 @@ def url(built: BuiltBento, store: BentoStore) -> Iterator[str]:
         yield url
     assert len(started) >= 2
     assert not [process for process in started if is_alive(process)]
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, trust_env=False, timeout=10) as client:
-        yield client
 
 
 def server_processes() -> set[psutil.Process]:
@@ -149,82 +84,51 @@ def test_the_archive_holds_all_that_serving_needs(built: BuiltBento) -> None:
     assert {
         "models/churn_telecom/3/scorer.npz",
         "models/churn_telecom/3/scorer.json",
+        "models/churn_telecom/3/fallback/scorer.npz",
+        "models/churn_telecom/3/fallback/scorer.json",
+        "models/churn_telecom/3/card.json",
+        "models/churn_telecom/3/golden.json",
         "src/service.py",
         "src/contract.json",
         "src/derived.py",
+        "src/churn_assets/contracts/card.py",
         "src/churn_assets/contracts/request.py",
         "src/churn_assets/core/scorer.py",
+        "src/churn_service/__init__.py",
     } <= names
+    sources = {f"src/churn_service/{p.name}" for p in (SOURCE / "churn_service").glob("*.py")}
+    assert sources <= names
     assert not any("loading" in name or "pycache" in name for name in names)
-    for package in ("bentoml", "numpy", "pydantic", "starlette"):
+    for package in (
+        "bentoml", "deprecated", "httptools", "limits", "numpy", "opentelemetry-proto",
+        "opentelemetry-exporter-otlp-proto-http", "pybreaker", "pydantic", "pydantic-settings",
+        "starlette", "uvloop",
+    ):  # fmt: skip
         assert f"{package}=={importlib.metadata.version(package)}" in pins
     assert not any(pin.startswith(HEAVY) for pin in pins)
     assert all("==" in pin for pin in pins)
 
 
-def test_the_service_answers_as_the_scorer_to_the_bit(client: httpx.Client) -> None:
+def test_the_model_brings_its_fallback_its_card_and_golden_rows(
+    built: BuiltBento, store: BentoStore
+) -> None:
+    folder = store.home / "models/churn_telecom/3"
+    card = ModelCard.model_validate_json((folder / "card.json").read_text())
+    golden = GoldenRows.model_validate_json((folder / "golden.json").read_text())
     model = request_model(CONTRACT)
-    for customer in customers(60):
-        answer = client.post("/predict", json=customer)
-        row = features(model.model_validate_json(json.dumps(customer)), CONTRACT)
-        probability = SCORER.score_one(row)
-        assert answer.status_code == 200, answer.text
-        assert answer.json() == {
-            "customer_id": customer["customer_id"],
-            "churn_probability": probability,
-            "will_churn": probability >= CONTRACT.economics.break_even_probability,
-            "model_version": "3",
-        }
-
-
-def test_answers_fall_on_both_sides_of_break_even(client: httpx.Client) -> None:
-    answers = [client.post("/predict", json=customer).json() for customer in customers(60)]
-    assert {answer["will_churn"] for answer in answers} == {True, False}
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ('"age": "42"', "age"),
-        ('"age": NaN', "age"),
-        ('"age": 17', "age"),
-        ('"age": 1e400', "age"),
-        ('"avg_data_usage": NaN', "avg_data_usage"),
-        ('"avg_data_usage": -0.1', "avg_data_usage"),
-        ('"gender": "?"', "gender"),
-        ('"location": ""', "location"),
-        ('"tenure": null', "tenure"),
-        ('"nonsense": 1', "nonsense"),
-    ],
-)
-def test_a_bad_request_is_told_its_fields(client: httpx.Client, change: str, field: str) -> None:
-    body = json.dumps(customers(1)[0])[:-1] + f", {change}}}"
-    answer = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400, answer.text
-    assert [fault["loc"] for fault in answer.json()["detail"]] == [[field]]
-
-
-@pytest.mark.parametrize("body", ["", "{", "[]", "null", '{"age": 42}', "\x00"])
-def test_what_is_no_customer_is_a_bad_request(client: httpx.Client, body: str) -> None:
-    answer = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400, answer.text
-    assert answer.json()["detail"]
-
-
-def test_the_documentation_shows_a_request_that_works(client: httpx.Client) -> None:
-    page = client.get("/docs", follow_redirects=True)
-    assert page.status_code == 200
-    assert "swagger" in page.text.lower()
-    operation = client.get("/docs.json").json()["paths"]["/predict"]["post"]
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"customer_id", *(c.name for c in CONTRACT.features)}
-    assert schema["properties"]["tenure"]["maximum"] == 720
-    answer = client.post("/predict", json=schema["example"])
-    assert answer.status_code == 200, answer.text
+    rows = [features(model.model_validate(body), CONTRACT) for body in golden.customers]
+    assert card == model_card()
+    assert len(rows) == 32
+    for place, probabilities in ((folder, golden.main), (folder / "fallback", golden.fallback)):
+        scorer = Scorer.load(place)
+        assert tuple(scorer.score_one(row) for row in rows) == probabilities
+    assert golden.main != golden.fallback
 
 
 @pytest.mark.skipif(not psutil.LINUX, reason="reads what a process has mapped from /proc")
 def test_the_server_loads_no_training_library(url: str) -> None:
+    answer = httpx.post(f"{url}/predict", json=customers(1)[0], trust_env=False)
+    assert answer.status_code == 200, answer.text
     mapped = {m.path for process in server_processes() for m in process.memory_maps()}
     assert any("/numpy/" in path for path in mapped), "the worker was not among the processes"
     assert not [path for path in mapped if any(f"/{name}/" in path for name in HEAVY)]
@@ -283,16 +187,17 @@ def test_a_build_that_fails_says_why_and_keeps_what_was_there(
 
 def test_a_tag_that_is_none_is_refused(store: BentoStore, tmp_path: Path) -> None:
     with pytest.raises(BentoError, match=r"(?s)the build failed:.*Invalid Tag \.\./x:3"):
-        store.build(
-            scorer=SCORER,
-            contract=CONTRACT,
-            name="../x",
-            version="3",
-            labels={},
-            export_to=tmp_path,
-        )
+        build(store, SCORER, tmp_path, name="../x")
 
 
 def test_a_scorer_of_another_contract_is_refused(store: BentoStore, tmp_path: Path) -> None:
     with pytest.raises(BentoError, match=r"has no .*internet_service.* to score by"):
         build(store, linear_scorer(load_contract("ibm_telco"), seed=1), tmp_path)
+    with pytest.raises(BentoError, match=r"has no .*internet_service.* to score by"):
+        build(store, SCORER, tmp_path, fallback=linear_scorer(load_contract("ibm_telco"), seed=1))
+
+
+def test_a_card_of_another_contract_is_refused(store: BentoStore, tmp_path: Path) -> None:
+    said = rf"contract 'telecom' 0\.9\.0 \(abc\), not of .* \({CONTRACT.fingerprint}\)"
+    with pytest.raises(BentoError, match=said):
+        build(store, SCORER, tmp_path, contract_fingerprint="abc", contract_version="0.9.0")

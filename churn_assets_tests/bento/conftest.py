@@ -1,7 +1,5 @@
 """One bento for all tests of the service; each serves it with settings of its own."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from churn_assets.adapters.bentos import BentoStore, BuiltBento

@@ -160,7 +160,9 @@ def test_an_empty_name_of_the_file_of_keys_does_not_open_the_service(
     assert "CHURN_API_KEYS_FILE is ''" in faults(monkeypatch, CHURN_API_KEYS_FILE="")
 
 
-def test_a_relative_path_is_refused_and_shown_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_relative_path_is_refused_and_shown_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     said = faults(monkeypatch, CHURN_API_KEYS_FILE="keys.json")
     assert f"must be an absolute path, such as {tmp_path / 'keys.json'}" in said

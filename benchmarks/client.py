@@ -1,0 +1,185 @@
+"""A client that costs little: N connections that each ask again as soon as they are answered.
+
+    python -m benchmarks.client --port 3000 --requests requests.json --connections 8 --seconds 5
+
+It runs beside the server that it measures, so it must need far less of the processor. An HTTP
+library needs several times what a quick server does; this sends bytes that were made before, and
+reads of an answer its status and its length. Prints one line of JSON about what it measured.
+"""
+
+import argparse
+import asyncio
+import gc
+import itertools
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import cast
+
+import uvloop
+
+GRACE = 120.0
+"""Seconds that a server may take for the answers that are open when the time is up."""
+
+OK = b"HTTP/1.1 200 "
+HEAD_END = b"\r\n\r\n"
+LENGTH = b"\r\ncontent-length:"
+
+
+class AnswerError(RuntimeError):
+    """An answer that was not 200, or none."""
+
+
+class Load:
+    """What all connections share.
+
+    Attributes:
+        requests: bytes to send, without end.
+        begins: `perf_counter` from which answers count.
+        ends: from which nothing is asked any more.
+        last: when the last answer came.
+        taken: seconds from question to answer, of the answers that came after `begins`.
+        asked: questions in all, those of the warm-up too.
+        done: of each connection; an exception where an answer was wrong.
+    """
+
+    def __init__(self, requests: Sequence[bytes], warm_up: float, seconds: float) -> None:
+        self.requests: Iterator[bytes] = itertools.cycle(requests)
+        self.begins = perf_counter() + warm_up
+        self.ends = self.begins + seconds
+        self.taken: list[float] = []
+        self.last = self.begins
+        self.asked = 0
+        self.done: list[asyncio.Future[None]] = []
+
+
+class Connection(asyncio.Protocol):
+    """Asks, waits for the whole answer, asks again."""
+
+    def __init__(self, load: Load, done: "asyncio.Future[None]") -> None:
+        self.load, self.done = load, done
+        self.asked = 0.0
+        self.received = b""
+        self.needed = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own is none by its class.
+        self.ask()
+
+    def itself(self) -> "Connection":
+        """The factory that asyncio wants."""
+        return self
+
+    def ask(self) -> None:
+        self.load.asked += 1
+        self.asked = perf_counter()
+        self.transport.write(next(self.load.requests))
+
+    def data_received(self, data: bytes) -> None:
+        received = self.received = self.received + data if self.received else data
+        if not self.needed:
+            self.needed = self.length(received)
+        if self.needed and len(received) >= self.needed:
+            self.received, self.needed = b"", 0
+            self.count()
+
+    def length(self, received: bytes) -> int:
+        """Bytes of the whole answer, 0 while its head is not complete."""
+        end = received.find(HEAD_END)
+        if end < 0:
+            return 0
+        head = received[:end].lower()
+        found = head.find(LENGTH)
+        if not received.startswith(OK) or found < 0:
+            self.fail(f"wanted 200 and a length, got:\n{received[:2000].decode(errors='replace')}")
+            return 0
+        return end + len(HEAD_END) + int(head[found + len(LENGTH) :].split(b"\r", 1)[0])
+
+    def count(self) -> None:
+        now, load = perf_counter(), self.load
+        if now >= load.begins:
+            load.taken.append(now - self.asked)
+            load.last = now
+        if now < load.ends:
+            self.ask()
+        elif not self.done.done():
+            self.done.set_result(None)
+            self.transport.close()
+
+    def fail(self, reason: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(AnswerError(reason))
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.fail(f"the server closed the connection: {exc}")
+
+
+async def run(
+    port: int, requests: Sequence[bytes], connections: int, warm_up: float, seconds: float
+) -> Load:
+    """Puts a server on 127.0.0.1 under load.
+
+    Raises:
+        AnswerError: an answer was not 200, or did not come.
+    """
+    loop = asyncio.get_running_loop()
+    load = Load(requests, warm_up, seconds)
+    for _ in range(connections):
+        connection = Connection(load, loop.create_future())
+        load.done.append(connection.done)
+        await loop.create_connection(connection.itself, "127.0.0.1", port)
+    async with asyncio.timeout(warm_up + seconds + GRACE):
+        await asyncio.gather(*load.done)
+    return load
+
+
+def encoded(path: str, headers: Mapping[str, str], bodies: Sequence[str]) -> list[bytes]:
+    """Requests as they go over the wire."""
+    fixed = {"Host": "127.0.0.1", "Content-Type": "application/json"} | dict(headers)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
+    return [
+        f"POST {path} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        for body in (text.encode() for text in bodies)
+    ]
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--requests", type=Path, required=True, help="JSON: path, headers, bodies")
+    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--warm-up", type=float, default=0.5, help="seconds that do not count")
+    parser.add_argument("--seconds", type=float, default=5.0)
+    options = parser.parse_args()
+    requests = encoded(**json.loads(options.requests.read_text(encoding="utf-8")))
+    gc.disable()  # Its pauses would be taken for the server's.
+    began = perf_counter(), time.process_time()
+    load = uvloop.run(
+        run(options.port, requests, options.connections, options.warm_up, options.seconds)
+    )
+    wall, cpu = perf_counter() - began[0], time.process_time() - began[1]
+    taken = sorted(load.taken)
+    print(
+        json.dumps(
+            {
+                "asked": load.asked,
+                "rate": len(taken) / (load.last - load.begins),
+                "p50": quantile(taken, 0.5),
+                "p99": quantile(taken, 0.99),
+                "worst": taken[-1],
+                "busy": cpu / wall,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

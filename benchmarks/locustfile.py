@@ -1,0 +1,111 @@
+"""A load test of a running service: single customers 10, batches of ten 1, health 1.
+
+    LOADTEST_API_KEY=churn_... locust -f benchmarks/locustfile.py --host http://127.0.0.1:3000
+
+The customers are those of the contract's own source, as CHURN_CONTRACT and the other settings of
+the platform have it. `python -m benchmarks.loadtest` serves the newest bento and runs this.
+"""
+
+import http
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from locust import FastHttpUser, events, task
+from locust.env import Environment
+
+from churn_assets.adapters.sources.choice import choose_source
+from churn_assets.contracts.loading import load_contract
+from churn_assets.core.features import requests
+from churn_assets.core.validation import validate
+from churn_assets.settings import latest_closed_month, load_settings
+
+Customer = dict[str, Any]
+
+API_KEY = "LOADTEST_API_KEY"
+"""Variable with the key of a service that asks for one."""
+
+MOST_CUSTOMERS = 5_000
+BATCH = 10
+SHOWN = 200
+"""Characters of a wrong answer that the report repeats."""
+
+PREDICTION = {
+    "customer_id": str,
+    "churn_probability": float,
+    "will_churn": bool,
+    "risk_category": str,
+    "model_version": str,
+    "prediction_id": str,
+    "degraded": bool,
+}
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def read_customers(environment: Environment, **_: Any) -> None:
+    """Gives all users the same customers, made once."""
+    settings = load_settings()
+    contract, month = load_contract(settings.contract), latest_closed_month()
+    accepted = validate(choose_source(settings, contract).snapshot(month), contract, month).accepted
+    rows = accepted.sample(n=min(MOST_CUSTOMERS, len(accepted)), random_state=0)
+    environment.customers = itertools.cycle(requests(rows, contract))  # type: ignore[attr-defined]
+    environment.id_name = contract.id.name  # type: ignore[attr-defined]
+
+
+class Caller(FastHttpUser):
+    """Asks again as soon as it is answered."""
+
+    def on_start(self) -> None:
+        self.customers: Iterator[Customer] = self.environment.customers
+        self.id_name: str = self.environment.id_name
+        key = os.environ.get(API_KEY)
+        self.headers = {"Content-Type": "application/json"}
+        if key:
+            self.headers["Authorization"] = f"Bearer {key}"
+
+    @task(10)
+    def one(self) -> None:
+        customer = next(self.customers)
+        self.ask("/predict", customer, lambda answer: self.fault([customer], [answer]))
+
+    @task(1)
+    def ten(self) -> None:
+        customers = list(itertools.islice(self.customers, BATCH))
+        self.ask(
+            "/predict/batch",
+            {"customers": customers},
+            lambda answer: self.fault(customers, answer["predictions"]),
+        )
+
+    @task(1)
+    def health(self) -> None:
+        self.ask("/health", None, lambda answer: "" if answer["model_version"] else "no version")
+
+    def ask(self, path: str, body: Any, find_fault: Callable[[Any], str]) -> None:
+        """Sends a request; whatever is wrong with the answer is a failure of the test."""
+        method, data = ("GET", None) if body is None else ("POST", json.dumps(body))
+        with self.client.request(
+            method, path, data=data, headers=self.headers, catch_response=True
+        ) as answer:
+            if answer.status_code != http.HTTPStatus.OK:
+                answer.failure(f"{answer.status_code}: {(answer.text or '')[:SHOWN]}")
+                return
+            try:
+                fault = find_fault(answer.json())
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                fault = f"{error!r} in {answer.text[:SHOWN]}"
+            if fault:
+                answer.failure(fault)
+
+    def fault(self, customers: Sequence[Customer], predictions: Sequence[Any]) -> str:
+        """What is wrong with the predictions of these customers, nothing if all is well."""
+        if [one["customer_id"] for one in predictions] != [one[self.id_name] for one in customers]:
+            return "not the customers that were asked about, or not in their order"
+        for one in predictions:
+            if {name: type(value) for name, value in one.items()} != PREDICTION:
+                return f"not the fields of a prediction: {one}"
+            if not 0 <= one["churn_probability"] <= 1:
+                return f"no probability: {one}"
+        return ""

@@ -1,0 +1,164 @@
+"""Every way to serve the model that is measured: its command and what it is asked."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving_peers.model_folder import MLFLOW, VARIABLE
+from benchmarks.serving_peers.preparing import BATCH, Material, build_bento
+from benchmarks.serving_peers.servers import Peer, Question, ServerError
+from churn_assets.adapters.bentos import SOURCE
+
+ROOT = Path(__file__).parents[2]
+BATCHED = f"batch of {BATCH:,}"
+
+FASTAPI, MLFLOW_SERVE, BENTO_PANDAS, BENTO_ECHO, OURS = (
+    "FastAPI", "MLflow", "BentoML, pandas", "BentoML, echo", "ours",
+)  # fmt: skip
+FASTAPI_ASYNC, FASTAPI_THREAD = "FastAPI, async def", "FastAPI, def"
+FASTAPI_BATCH, MLFLOW_BATCH, OURS_BATCH = (
+    f"{name}, {BATCHED}" for name in (FASTAPI, MLFLOW_SERVE, OURS)
+)
+
+NO_LIMIT = "1000000000/minute"
+"""A rate limit that counts every request and refuses none."""
+
+
+Read = Callable[[Any], float]
+
+
+class Catalogue:
+    """Makes the peers out of one model; writes what they are asked into files.
+
+    Args:
+        material: the model and its rows.
+        scratch: folder for files, which lives as long as the servers.
+    """
+
+    def __init__(self, material: Material, scratch: Path) -> None:
+        self.material, self.scratch = material, scratch
+        path = f"{ROOT}:{material.folder}"
+        # sklearn's trees wait for each other's threads, for nothing where there is one row.
+        one_thread = {"OMP_NUM_THREADS": "1"}
+        self.variables = {VARIABLE: str(material.folder), "PYTHONPATH": path} | one_thread
+        self.bentoml = self.variables | {"BENTOML_HOME": str(scratch / "bentoml")}
+
+    def fastapi(self) -> Peer:
+        singles, batches = self.material.bodies(), self.material.batches()
+        app = "benchmarks.serving_peers.fastapi_pandas:create"
+        return Peer(
+            FASTAPI,
+            (sys.executable, "-m", "uvicorn", "--factory", app, "--port", "PORT"),
+            self.variables,
+            {
+                FASTAPI_ASYNC: self._question("/predict", singles, of_one),
+                FASTAPI_THREAD: self._question("/predict/thread", singles, of_one),
+                FASTAPI_BATCH: self._question("/predict/batch", batches, first_of_list, BATCH),
+            },
+        )
+
+    def mlflow(self) -> Peer:
+        command = ("models", "serve", "--env-manager", "local", "-h", "127.0.0.1", "-p", "PORT")
+        model = str(self.material.folder / MLFLOW)
+        frames, many = self.material.frames(), self.material.frames_of_many()
+        return Peer(
+            MLFLOW_SERVE,
+            (sys.executable, "-m", "mlflow", *command, "-m", model),
+            self.variables,
+            {
+                MLFLOW_SERVE: self._question("/invocations", frames, of_mlflow),
+                MLFLOW_BATCH: self._question("/invocations", many, of_mlflow, BATCH),
+            },
+        )
+
+    def bento_pandas(self) -> Peer:
+        question = self._question("/predict", self.material.bodies(), of_one)
+        service = "benchmarks.serving_peers.bento_pandas:PandasService"
+        return Peer(BENTO_PANDAS, bento(service), self.bentoml, {BENTO_PANDAS: question})
+
+    def bento_echo(self) -> Peer:
+        question = self._question("/predict", self.material.bodies(), None)
+        service = "benchmarks.serving_peers.bento_echo:EchoService"
+        return Peer(BENTO_ECHO, bento(service), self.bentoml, {BENTO_ECHO: question})
+
+    def ours(self) -> Peer:
+        """The real bento with everything on: keys, rate limit, metrics, prediction log."""
+        home, keys = self.scratch / "bentoml", self.scratch / "keys.json"
+        variables = {
+            "BENTOML_HOME": str(home),
+            "CHURN_API_KEYS_FILE": str(keys),
+            "CHURN_API_RATE_LIMIT": NO_LIMIT,
+            "CHURN_API_PREDICTION_LOG": str(self.scratch / "monitoring"),
+        }
+        headers = {"Authorization": f"Bearer {new_key(keys)}"}
+        singles, batches = self.material.bodies(), self.material.batches()
+        return Peer(
+            OURS,
+            bento(build_bento(self.material, home)),
+            variables,
+            {
+                OURS: self._question("/predict", singles, of_one, headers=headers),
+                OURS_BATCH: self._question(
+                    "/predict/batch", batches, first_of_batch, BATCH, headers
+                ),
+            },
+        )
+
+    def _question(
+        self,
+        path: str,
+        bodies: Sequence[str],
+        probability: Read | None,
+        rows: int = 1,
+        headers: Mapping[str, str] | None = None,
+    ) -> Question:
+        file = self.scratch / f"requests-{len(list(self.scratch.glob('requests-*')))}.json"
+        document = {"path": path, "headers": dict(headers or {}), "bodies": list(bodies)}
+        file.write_text(json.dumps(document), encoding="utf-8")
+        return Question(file, rows, probability, float(self.material.expected[0]))
+
+
+def bento(service: str) -> tuple[str, ...]:
+    command = ("serve", service, "--host", "127.0.0.1", "--port", "PORT")
+    return (sys.executable, "-m", "bentoml", *command)
+
+
+def new_key(file: Path, days: int = 1) -> str:
+    """Makes a key as a user does: its hash goes into the file, the key itself comes back."""
+    command = [
+        "new",
+        "--role",
+        "predict",
+        "--days",
+        str(days),
+        "--id",
+        "bench",
+        "--file",
+        str(file),
+    ]
+    done = subprocess.run(  # noqa: S603  # its own command, no shell
+        [sys.executable, "-m", "churn_service.keys", *command],
+        cwd=SOURCE, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise ServerError(f"no key was made:\n{done.stderr}")
+    return done.stdout.split()[0]
+
+
+def of_one(answer: Any) -> float:
+    return float(answer["churn_probability"])
+
+
+def first_of_list(answer: Any) -> float:
+    return of_one(answer[0])
+
+
+def first_of_batch(answer: Any) -> float:
+    return of_one(answer["predictions"][0])
+
+
+def of_mlflow(answer: Any) -> float:
+    return float(answer["predictions"][0][1])

@@ -1,0 +1,148 @@
+"""What the README of the service says is so."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from churn_service.answers import Prediction, Predictions
+from churn_service.line_files import NAME
+from churn_service.logs import FIELDS
+from churn_service.problems import CHECKS, STATUS, URN
+from churn_service.reading import MOST_CUSTOMERS, Reader
+from churn_service.routes import ROUTES, SMALL
+from churn_service.settings import PREFIX, ServiceSettings
+from pydantic import TypeAdapter
+
+from churn_assets.adapters.bentos import BentoStore, BuiltBento
+from churn_assets.adapters.serving import serving
+from churn_assets_tests.bentos import CONTRACT
+from churn_assets_tests.documents import ROOT, blocks, sent
+
+PATH = "bento/README.md"
+README = (ROOT / PATH).read_text(encoding="utf-8")
+READER = Reader(CONTRACT)
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in README.splitlines()
+    if line.startswith("| `")
+]
+
+
+def documents(field: str) -> list[Any]:
+    """The JSON examples that have a field."""
+    return [found for text in blocks(PATH, "json") if field in (found := json.loads(text))]
+
+
+def table(start: str) -> dict[str, list[str]]:
+    """The other cells of a table's rows, by the first cell, which begins so."""
+    return {first.strip("`"): rest for first, *rest in ROWS if first.strip("`").startswith(start)}
+
+
+@pytest.mark.parametrize("document", [PATH, "README.md", "docs/tracing-a-prediction.md"])
+def test_every_customer_that_is_sent_in_an_example_is_one(document: str) -> None:
+    (customer,) = sent(document)
+    assert READER.customer(customer.encode()).model_dump()["age"] == 34
+
+
+def test_the_example_of_a_batch_is_one() -> None:
+    (batch,) = (found for found in documents("customers") if "route" not in found)
+    assert len(READER.batch(json.dumps(batch).encode(), skip=False).customers) == 2
+
+
+def test_every_example_of_an_answer_has_its_fields() -> None:
+    one, many = (TypeAdapter(kind) for kind in (Prediction, Predictions))
+    (prediction,) = (found for found in documents("customer_id") if "churn_probability" in found)
+    assert one.dump_python(one.validate_python(prediction)) == prediction
+    (predictions,) = documents("predictions")
+    assert many.dump_python(many.validate_python(predictions)) == predictions
+    (problem,) = documents("type")
+    assert STATUS[problem["type"].removeprefix(URN)] == problem["status"]
+    (request,) = documents("route")
+    assert tuple(request) == FIELDS
+
+
+def test_its_table_names_every_type_of_problem_with_its_status() -> None:
+    said = {kind.removeprefix(URN): int(cells[0]) for kind, cells in table(URN).items()}
+    assert said == {kind: int(status) for kind, status in STATUS.items()}
+
+
+def test_its_table_names_every_route() -> None:
+    said = set(re.findall(r"`(?:GET|POST) (/\S*)`", README))
+    assert said >= set(ROUTES) - {"/"}
+    assert f"1 to {MOST_CUSTOMERS:,} customers" in README
+    assert f"{SMALL // 1024} KiB for one customer" in README
+    assert all(f"`{check}`" in README for check in CHECKS)
+
+
+def test_its_table_names_every_setting_with_default_and_limits() -> None:
+    said = table(PREFIX)
+    fields = ServiceSettings.model_fields
+    assert list(said) == [PREFIX + name.upper() for name in fields]
+    rules = ServiceSettings.model_json_schema()["properties"]
+    for name, field in fields.items():
+        default, allowed, _ = said[PREFIX + name.upper()]
+        if name == "prediction_log":
+            assert default == "`$BENTOML_HOME/monitoring`"
+        elif field.default is None:
+            assert default == "not set"
+        else:
+            read: TypeAdapter[Any] = TypeAdapter(field.annotation or str)
+            assert read.validate_strings(default.strip("`")) == field.default, name
+        if "maximum" in (rule := rules[name]):
+            low = rule.get("minimum", f"above {rule.get('exclusiveMinimum')}")
+            assert allowed == f"{low} to {rule['maximum']}".replace(".0", ""), name
+        for choice in rule.get("enum", ()):
+            assert f"`{choice}`" in allowed, name
+
+
+def test_metrics_log_and_files_are_as_it_says(
+    built: BuiltBento, store: BentoStore, tmp_path: Path
+) -> None:
+    log = {"CHURN_API_PREDICTION_LOG": str(tmp_path)}
+    with serving(str(built.archive), store.home, settings=log) as url:
+        answer = httpx.post(f"{url}/predict", content=sent(PATH)[0].encode(),
+                            headers={"Content-Type": "application/json"})  # fmt: skip
+        metrics = httpx.get(f"{url}/metrics").text
+    assert answer.status_code == 200, answer.text
+    assert answer.json().keys() == documents("prediction_id")[0].keys()
+    assert exposed(metrics) == {
+        name: sorted(labels.split(",")) if labels else []
+        for name, labels in (re.fullmatch(r"(\w+)(?:\{(.*)\})?", row).groups()  # type: ignore[union-attr]
+                             for row in table("churn_"))
+    }  # fmt: skip
+    (file,) = tmp_path.glob("telecom/*")
+    assert NAME.fullmatch(file.name)
+    (example,), (line,) = documents("features"), file.read_text().splitlines()
+    logged = json.loads(line)
+    assert list(logged) == list(example)
+    assert shape(logged["features"]) == shape(example["features"])
+
+
+def shape(features: dict[str, Any]) -> dict[str, Any]:
+    """Features as they are logged, but for what a key has made of personal ones."""
+    return {
+        name: re.sub("^[0-9a-f]{32}$", "pseudonym", value) if isinstance(value, str) else value
+        for name, value in features.items()
+    }
+
+
+def exposed(metrics: str) -> dict[str, list[str]]:
+    """Names of our labels by metric, as Prometheus would have them."""
+    names = re.findall(r"^# TYPE (churn_\w+)", metrics, re.MULTILINE)
+    found = {}
+    for name in names:
+        lines = re.findall(rf"^{name}(?:_bucket)?(?:\{{(.*)\}})? ", metrics, re.MULTILINE)
+        labels = set(re.findall(r'(\w+)="', " ".join(lines))) - {"le"}
+        found[name] = sorted(labels)
+    return found
+
+
+def test_its_queries_ask_for_metrics_that_there_are() -> None:
+    (queries,) = blocks(PATH, "promql")
+    known = {re.sub(r"\{.*", "", row) for row in table("churn_")}
+    asked = {re.sub("_bucket$", "", found) for found in re.findall(r"churn_\w+", queries)}
+    assert asked
+    assert asked <= known
