@@ -86,6 +86,8 @@ def put_under_load(
     print(f"times in ms; the service took {busy / wall:.2f} of a core")
     if len(failures):
         print(failures.to_string(index=False))
+    if not report["Request Count"].sum():
+        sys.exit(f"locust asked nothing:\n{said}")
     return int(locust.returncode)
 
 

@@ -87,7 +87,8 @@ class Churn:
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """Writes what waits."""
+        """Counts and writes what waits."""
+        self.desk.metrics.flush()
         await asyncio.to_thread(self.desk.close)
 
     # The door answers these routes over HTTP. Here BentoML learns of them, and whoever holds the

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from time import monotonic
 from typing import Any
 
 from churn_service.answers import Asked
@@ -20,6 +22,57 @@ JSON = "application/json"
 
 class CallerGone(Exception):  # noqa: N818  # nobody's error
     """The caller closed the connection before the body was whole."""
+
+
+class Deadline:
+    """`asyncio.timeout` for what each request waits for: one timer for all, and not one for each.
+
+    Who waits is looked at ten times within the deadline: it passes up to a tenth late.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        # In the order in which they began. A task waits for one thing at a time.
+        self._began: dict[asyncio.Task[Any], float] = {}
+        self._passed: set[asyncio.Task[Any]] = set()
+        self._is_looking = False
+
+    def __enter__(self) -> None:
+        """Begins to wait."""
+        task = asyncio.current_task()
+        assert task is not None, "only a task can be cancelled"
+        self._began[task] = monotonic()
+        if not self._is_looking:
+            self._look_later()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Ends waiting.
+
+        Raises:
+            TimeoutError: it took too long.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        del self._began[task]
+        if task in self._passed:
+            self._passed.discard(task)
+            # Whoever else has cancelled the task as well wants it to end.
+            if task.uncancel() == 0 and kind is asyncio.CancelledError:
+                raise TimeoutError
+
+    def _look_later(self) -> None:
+        asyncio.get_running_loop().call_later(self.seconds / 10, self._look)
+        self._is_looking = True
+
+    def _look(self) -> None:
+        latest = monotonic() - self.seconds
+        for task in takewhile(lambda task: self._began[task] <= latest, self._began):
+            if task not in self._passed:
+                self._passed.add(task)
+                task.cancel()
+        self._is_looking = False
+        if self._began:
+            self._look_later()
 
 
 @dataclass(slots=True)
@@ -47,12 +100,12 @@ class Call:
         told = self.headers.get(b"content-length")
         return None if told is None else int(told)
 
-    async def body(self, limit: int, seconds: float) -> bytes:
+    async def body(self, limit: int, deadline: Deadline) -> bytes:
         """The JSON that was sent.
 
         Args:
             limit: bytes that it may have.
-            seconds: within which it must be here.
+            deadline: by which it must be here.
 
         Raises:
             Problem: unsupported-media-type, too-large or timeout.
@@ -62,16 +115,12 @@ class Call:
         # A caller who says how much is coming is refused before it comes.
         if self.length is not None and self.length > limit:
             raise _too_large(limit)
-        deadline = _Deadline(seconds)
         try:
-            return await self._read(limit)
-        except asyncio.CancelledError:
-            if not deadline.was_why():
-                raise
-            detail = f"the body was not here within {seconds:g} s"
+            with deadline:
+                return await self._read(limit)
+        except TimeoutError:
+            detail = f"the body was not here within {deadline.seconds:g} s"
             raise Problem("timeout", detail, headers={"Connection": "close"}) from None
-        finally:
-            deadline.cancel()
 
     async def _read(self, limit: int) -> bytes:
         parts, size, more = [], 0, True
@@ -85,27 +134,6 @@ class Call:
             if size > limit:
                 raise _too_large(limit)
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-class _Deadline:
-    """`asyncio.timeout` for every request: the same at a third of its cost."""
-
-    def __init__(self, seconds: float) -> None:
-        self._task: asyncio.Task[Any] | None = asyncio.current_task()
-        self._passed = False
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._pass)
-
-    def _pass(self) -> None:
-        self._passed = True
-        if self._task is not None:
-            self._task.cancel()
-
-    def was_why(self) -> bool:
-        """Whether the task was cancelled by this, and by nobody else as well."""
-        return self._passed and self._task is not None and self._task.uncancel() == 0
-
-    def cancel(self) -> None:
-        self._timer.cancel()
 
 
 @dataclass(slots=True)

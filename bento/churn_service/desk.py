@@ -11,6 +11,7 @@ from typing import Any
 from churn_assets.contracts.contract import Contract
 from churn_service.access import Access
 from churn_service.answers import Answers
+from churn_service.calls import Deadline
 from churn_service.keys import KeyRing
 from churn_service.logs import RequestLog
 from churn_service.metrics import Metrics
@@ -58,6 +59,7 @@ class Desk:
     Attributes:
         turns: of requests.
         batches: turns of large ones.
+        deadline: of what a caller has to bring.
         since: when it was opened.
         draining: the worker was told to stop, and takes the last requests.
         name: of this worker, in the ids of its requests.
@@ -90,6 +92,7 @@ class Desk:
         self.draining = False
         self.name = os.urandom(4).hex()
         self._try_at, self._passes = 0.0, False
+        self.deadline = Deadline(settings.timeout)
         self.turns = Turns(settings.max_concurrency, "requests")
         self.batches = Turns(settings.max_batches, "large batches")
 
@@ -107,6 +110,10 @@ class Desk:
         # What was imported lives as long as the process: looking through it takes 100 ms at a time.
         gc.collect()
         gc.freeze()
+        # BentoML's timers hold a few objects of each request for seconds: to look through them
+        # all, every second or so, would take 20 ms.
+        youngest, young, _ = gc.get_threshold()
+        gc.set_threshold(youngest, young, 1_000)
 
     def _begin_to_drain(self) -> None:
         self.draining = True

@@ -14,7 +14,7 @@ from churn_service.problems import Fault, Problem, fault
 MOST_CUSTOMERS = 10_000
 """Customers in one batch."""
 
-MOST_FAULTS = 100_000
+MOST_FAULTS = 10_000
 """Faults of one body that are listed; beyond it nobody reads them, and they cost memory."""
 
 CUSTOMERS = "customers"

@@ -38,7 +38,7 @@ class Route:
 
 async def predict(desk: Desk, call: Call) -> Reply:
     """POST /predict."""
-    body = await call.body(min(SMALL, desk.settings.max_body_bytes), desk.settings.timeout)
+    body = await call.body(min(SMALL, desk.settings.max_body_bytes), desk.deadline)
     prediction = desk.answers.one(desk.reader.customer(body), call.asked)
     call.customers = 1
     return Reply(ENCODE_ONE(prediction))
@@ -50,7 +50,7 @@ async def predict_batch(desk: Desk, call: Call) -> Reply:
     length = call.length
     small = length is not None and length <= SMALL
     with nullcontext() if small else desk.batches:
-        body = await call.body(desk.settings.max_body_bytes, desk.settings.timeout)
+        body = await call.body(desk.settings.max_body_bytes, desk.deadline)
         batch = desk.reader.batch(body, skip=skip)
         desk.metrics.checked(faulty_customers(batch.faults), batch.skipped)
         answer = await desk.answers.many(batch.customers, call.asked, batch.faults)

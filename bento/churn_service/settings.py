@@ -115,7 +115,7 @@ class ServiceSettings(BaseSettings):
     max_concurrency: int = Field(256, ge=1, le=10_000)
     """Requests in hand at once, per worker."""
     max_batches: int = Field(4, ge=1, le=1_000)
-    """Batches in hand at once, per worker."""
+    """Batches of more than 64 KiB in hand at once, per worker."""
     timeout: float = Field(10.0, gt=0, le=600)
     """Seconds that a request may take."""
     drain_seconds: float = Field(1.0, ge=0, le=60)

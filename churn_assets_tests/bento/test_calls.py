@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from churn_service.answers import Asked
-from churn_service.calls import Call, CallerGone, Message, Reply
+from churn_service.calls import Call, CallerGone, Deadline, Message, Reply
 from churn_service.problems import Problem
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ def read(
         return waiting.pop(0)
 
     call = Call({}, JSON if headers is None else headers, receive, Asked(), "1")
-    return asyncio.run(call.body(LIMIT, seconds))
+    return asyncio.run(call.body(LIMIT, Deadline(seconds)))
 
 
 def refused(messages: Sequence[Message], headers: dict[bytes, bytes] | None = None) -> Problem:

@@ -255,7 +255,8 @@ def test_other_workers_are_late_by_less_than_a_second(tmp_path: Path) -> None:
         busy.predict(0.1)
         time.sleep(0.7)
         again = values(scrape(tmp_path, scraped))
-    assert value(early, "churn_high_risk_customers_total") == 1
+    assert value(early, "churn_high_risk_customers_total") == 0
+    assert value(late, "churn_high_risk_customers_total") == 1
     assert math.isnan(value(early, "churn_predicted_rate"))
     assert value(late, "churn_predicted_rate") == 1
     assert value(again, "churn_predicted_rate") == 0.5

@@ -23,7 +23,7 @@ def test_nothing_needs_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings == ServiceSettings()
     assert settings.keys_file is None
     assert settings.prediction_log == Path("/srv/bentoml/monitoring")
-    assert settings.max_body_bytes == 16 * 1024 * 1024
+    assert settings.max_body_bytes == 8 * 1024 * 1024
 
 
 def test_settings_are_read_by_prefix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
