@@ -84,8 +84,8 @@ docs: setup ## Make the generated documents again
 	$(RUN)/python -m churn_assets.contracts.dictionary > docs/data-dictionary.md
 
 env: home ## Print what native commands need: eval "$$(make -s env)"
-	@for name in CHURN_CONTRACT CHURN_HOME DAGSTER_HOME BENTOML_HOME BENTOML_DO_NOT_TRACK $(filter CHURN_API_%,$(.VARIABLES)); do echo "export $$name=$${!name}"; done
-	@echo "export MLFLOW_TRACKING_URI=sqlite:///$(CHURN_HOME)/mlflow.db"
+	@for name in CHURN_CONTRACT CHURN_HOME DAGSTER_HOME BENTOML_HOME BENTOML_DO_NOT_TRACK $(filter CHURN_API_%,$(.VARIABLES)); do printf 'export %s=%q\n' "$$name" "$${!name}"; done
+	@printf 'export MLFLOW_TRACKING_URI=%q\n' "sqlite:///$(CHURN_HOME)/mlflow.db"
 	@echo "export PATH=$(CURDIR)/.venv/bin:\$$PATH"
 
 clean: ## Remove all local state, of every contract

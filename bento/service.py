@@ -89,6 +89,7 @@ class Churn:
     async def stop(self) -> None:
         """Counts and writes what waits."""
         self.desk.metrics.flush()
+        # Not in the event loop, which may have to answer yet; nobody puts anything in any more.
         await asyncio.to_thread(self.desk.close)
 
     # The door answers these routes over HTTP. Here BentoML learns of them, and whoever holds the

@@ -61,6 +61,7 @@ class Desk:
         batches: turns of large ones.
         deadline: of what a caller has to bring.
         since: when it was opened.
+        documented: what GET /docs.json answers, once it was asked for.
         draining: the worker was told to stop, and takes the last requests.
         name: of this worker, in the ids of its requests.
     """
@@ -89,6 +90,7 @@ class Desk:
         self._predictions = _prediction_log(settings, contract, self.metrics)
         self.answers = Answers(contract, self.model, self.metrics, self._predictions)
         self.since = datetime.now(UTC)
+        self.documented: bytes | None = None
         self.draining = False
         self.name = os.urandom(4).hex()
         self._try_at, self._passes = 0.0, False
@@ -111,9 +113,9 @@ class Desk:
         gc.collect()
         gc.freeze()
         # BentoML's timers hold a few objects of each request for seconds: to look through them
-        # all, every second or so, would take 20 ms.
+        # all takes 20 ms, which is for once in a while.
         youngest, young, _ = gc.get_threshold()
-        gc.set_threshold(youngest, young, 1_000)
+        gc.set_threshold(youngest, young, 100)
 
     def _begin_to_drain(self) -> None:
         self.draining = True

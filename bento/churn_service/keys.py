@@ -169,8 +169,13 @@ def read_keys(path: Path) -> tuple[Key, ...]:
 
 
 def write_keys(path: Path, keys: tuple[Key, ...]) -> None:
-    """Writes a file of keys at once, for the owner's eyes only; one process at a time."""
+    """Writes a file of keys at once; one process at a time.
+
+    A new file is for the owner's eyes only. One that is there keeps its owner and mode: a service
+    that could no longer read it would go on with the keys it had, removed ones among them.
+    """
     target = path.resolve()
+    before = target.stat() if target.exists() else None
     with TemporaryDirectory(prefix=".keys-", dir=target.parent) as scratch:
         new = Path(scratch, target.name)
         new.touch(mode=0o600)
@@ -178,6 +183,9 @@ def write_keys(path: Path, keys: tuple[Key, ...]) -> None:
             file.write(KeyFile(keys=keys).model_dump_json(indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        if before is not None:
+            os.chown(new, before.st_uid, before.st_gid)
+            new.chmod(before.st_mode & 0o777)
         os.replace(new, target)
 
 

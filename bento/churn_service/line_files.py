@@ -109,9 +109,11 @@ class LineFiles:
     def _removable(self, name: re.Match[str]) -> bool:
         if name["host"] != self._host or (int(name["pid"]), name["start"]) == self._own:
             return name["host"] == self._host
-        begun = datetime.strptime(name["start"] + "+0000", "%Y%m%d%H%M%S%f%z").timestamp()
         try:
+            begun = datetime.strptime(name["start"] + "+0000", "%Y%m%d%H%M%S%f%z").timestamp()
             # A process that began after the file, by any clock, only has the id of its maker.
             return psutil.Process(int(name["pid"])).create_time() > begun + 60
         except psutil.NoSuchProcess:
             return True
+        except ValueError:  # no time of ours
+            return False

@@ -81,7 +81,7 @@ class GuardedScorer:
             try:
                 return score(given)
             except Exception as error:
-                self._breaker.call(_fail, error)
+                self._breaker.call(_fail, error)  # raises the error again
                 raise
         scored: Scored = self._breaker.call(score, given)
         return scored

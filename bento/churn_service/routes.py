@@ -77,7 +77,9 @@ async def docs(desk: Desk, call: Call) -> Reply:
 
 async def docs_json(desk: Desk, call: Call) -> Reply:
     """GET /docs.json: the OpenAPI document."""
-    return _json(openapi.document(desk))
+    if desk.documented is None:
+        desk.documented = pydantic_core.to_json(openapi.document(desk))
+    return Reply(desk.documented)
 
 
 async def index(desk: Desk, call: Call) -> Reply:

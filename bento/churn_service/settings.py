@@ -117,7 +117,7 @@ class ServiceSettings(BaseSettings):
     max_batches: int = Field(4, ge=1, le=1_000)
     """Batches of more than 64 KiB in hand at once, per worker."""
     timeout: float = Field(10.0, gt=0, le=600)
-    """Seconds that a request may take."""
+    """Seconds within which a body must be here."""
     drain_seconds: float = Field(1.0, ge=0, le=60)
     """How long a worker that was told to stop still takes requests."""
     workers: int = Field(1, ge=1, le=64)

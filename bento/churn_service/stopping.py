@@ -89,7 +89,7 @@ def refuse_connections() -> None:
             Path("/proc/self/comm").write_text(DRAINING)
             if all(_drains(process) for process in psutil.Process(os.getppid()).children()):
                 listener.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, pointer)
-        except OSError as error:
+        except (OSError, psutil.Error) as error:
             LOG.warning("who connects now may not be answered: %s", error)
 
 

@@ -179,9 +179,8 @@ def _write_context(folder: Path, source: Path, contract: Contract) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(PACKAGE / module, target)
     shutil.copyfile(source / "service.py", folder / "service.py")
-    if (source / SERVICE).is_dir():
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(source / SERVICE, folder / SERVICE, ignore=ignore)
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source / SERVICE, folder / SERVICE, ignore=ignore)
     texts = {
         "contract.json": contract.model_dump_json(indent=2),
         "derived.py": contract.derived_module(),

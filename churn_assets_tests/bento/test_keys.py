@@ -446,3 +446,13 @@ def test_a_broken_file_is_not_written_over(tmp_path: Path) -> None:
     path.write_text("{")
     done = keep("new", "--role", "admin", "--days", 1, "--file", path)
     assert (done.exit_code, path.read_text()) == (1, "{")
+
+
+def test_a_file_that_a_service_may_read_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    _, key = new_key("predict", datetime.now(UTC) + timedelta(days=1))
+    write_keys(path, (key,))
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    write_keys(path, ())
+    assert path.stat().st_mode & 0o777 == 0o640
