@@ -112,10 +112,6 @@ class Desk:
         # What was imported lives as long as the process: looking through it takes 100 ms at a time.
         gc.collect()
         gc.freeze()
-        # BentoML's timers hold a few objects of each request for seconds: to look through them
-        # all takes 20 ms, which is for once in a while.
-        youngest, young, _ = gc.get_threshold()
-        gc.set_threshold(youngest, young, 100)
 
     def _begin_to_drain(self) -> None:
         self.draining = True
