@@ -2,6 +2,13 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# On a new machine the first text that is drawn builds a table of Unicode, which takes seconds.
+settings.register_profile(
+    "new machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("new machine")
 
 
 @pytest.fixture(autouse=True)
