@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     Json,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -20,6 +21,12 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from churn_assets.core.limits import Limits
+from churn_assets.core.policies import (
+    AutomationPolicy,
+    FreshnessPolicy,
+    PromotionPolicy,
+    RetrainingPolicy,
+)
 
 PREFIX = "CHURN_"
 NESTED = "__"
@@ -27,8 +34,8 @@ NESTED = "__"
 SERVICE_PREFIX = "CHURN_API_"
 """Of the service's own settings, which a bento reads."""
 
-HIDDEN = "lake_options"
-"""The setting that may hold secrets."""
+HIDDEN = {("lake_options",), ("alerts", "webhook"), ("alerts", "smtp_password")}
+"""The settings that may hold secrets."""
 
 
 def latest_closed_month() -> str:
@@ -90,6 +97,27 @@ class SimulatedSource(BaseModel):
     """The month from which the scenario acts; every month where it is not set."""
 
 
+class Alerts(BaseModel):
+    """Where alerts go; to the log alone where nothing is set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    webhook: SecretStr | None = None
+    """URL that takes Slack-compatible JSON."""
+    smtp_host: str | None = None
+    smtp_port: int = Field(587, ge=1, le=65_535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    mail_from: str | None = None
+    mail_to: str | None = None
+    """Addresses, by commas."""
+    ui_url: str = "http://127.0.0.1:3000"
+    """Of the Dagster webserver, for the links."""
+    retries: int = Field(3, ge=0, le=10)
+    """How often a message is sent again that was not taken."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with its default."""
 
@@ -133,7 +161,17 @@ class Settings(BaseSettings):
     retry_delay: float = Field(2.0, ge=0, le=600)
     """Seconds before the first retry; doubled with each."""
     bootstrap_resamples: int = Field(500, ge=100, le=10_000)
+    predictions: str | None = None
+    """Folder of the service's prediction logs; `<home>/predictions` where it is not set."""
+    id_key_file: AbsolutePath | None = None
+    """Key of the pseudonyms in them, the service's CHURN_API_ID_KEY_FILE; `<home>/id.key` where it
+    is not set."""
     limits: Limits = Field(default_factory=Limits)
+    freshness: FreshnessPolicy = Field(default_factory=FreshnessPolicy)
+    retraining: RetrainingPolicy = Field(default_factory=RetrainingPolicy)
+    promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
+    automation: AutomationPolicy = Field(default_factory=AutomationPolicy)
+    alerts: Alerts = Field(default_factory=Alerts)
 
     # Of the field, not of the model: a fault elsewhere must not hide this one.
     @field_validator("file")
@@ -165,8 +203,9 @@ def load_settings() -> Settings:
 def _fault(details: ErrorDetails) -> str:
     name, *_ = path = [str(part) for part in details["loc"]]
     said, given = details["msg"].removeprefix("Value error, "), details["input"]
-    if name == HIDDEN:
-        return f"{_variable(name)} is (hidden): {said}"
+    for hidden in HIDDEN:
+        if tuple(path[: len(hidden)]) == hidden:
+            return f"{_variable(*hidden)} is (hidden): {said}"
     if details["type"] == "value_error" and not isinstance(given, str):
         return said  # about several variables, and names them
     if parts := _parts(name) if len(path) == 1 else ():

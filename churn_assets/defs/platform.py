@@ -67,6 +67,16 @@ class Platform:
         return UPath(self.settings.reports or self.home / "reports")
 
     @property
+    def predictions(self) -> UPath:
+        """Folder of the service's prediction logs of this contract."""
+        return UPath(self.settings.predictions or self.home / "predictions", self.contract.name)
+
+    @property
+    def id_key_file(self) -> Path:
+        """File with the key of the pseudonyms in these logs."""
+        return self.settings.id_key_file or self.home / "id.key"
+
+    @property
     def tracking_uri(self) -> str:
         return self.settings.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
 
