@@ -82,6 +82,7 @@ loadtest: setup ## 100 users ask the service of a bento for a minute
 
 docs: setup ## Make the generated documents again
 	$(RUN)/python -m churn_assets.contracts.dictionary > docs/data-dictionary.md
+	$(RUN)/python -m churn_assets.operations > docs/automation.md
 
 env: home ## Print what native commands need: eval "$$(make -s env)"
 	@for name in CHURN_CONTRACT CHURN_HOME DAGSTER_HOME BENTOML_HOME BENTOML_DO_NOT_TRACK $(filter CHURN_API_%,$(.VARIABLES)); do printf 'export %s=%q\n' "$$name" "$${!name}"; done

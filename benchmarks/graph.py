@@ -41,7 +41,7 @@ from churn_assets.core import quality
 from churn_assets.core.baseline import fit_baseline
 from churn_assets.core.compiling import compile_scorer
 from churn_assets.core.drift import compare_month
-from churn_assets.core.evaluation import About, EvaluationReport, evaluate
+from churn_assets.core.evaluation import About, EvaluationReport, evaluate, months_of
 from churn_assets.core.features import model_columns, requests
 from churn_assets.core.scorer import Scorer
 from churn_assets.core.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
@@ -193,6 +193,7 @@ def trained(
         record = register_model(
             model, scorer, fallback, training.head(100), contract, name=NAME, seed=settings.seed,
             table_versions={"training_set": version}, lake_root=str(settings.home / "lake"),
+            months=months_of(rows), code_version="script",
         )  # fmt: skip
     columns = model_columns(test, contract)
     expected = np.column_stack([probabilities(one, test, contract) for one in estimators])

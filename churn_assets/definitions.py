@@ -2,12 +2,11 @@
 
 import dagster as dg
 
-from churn_assets.defs import bentos, drift, evaluation, sources, training, validation
+from churn_assets.defs.automation import automated
 from churn_assets.defs.platform import Platform
 from churn_assets.defs.resources import resources
+from churn_assets.defs.stages import STAGES
 from churn_assets.settings import load_settings
-
-STAGES = (sources, validation, training, evaluation, drift, bentos)
 
 
 @dg.definitions
@@ -18,7 +17,8 @@ def defs() -> dg.Definitions:
 
 def build(platform: Platform) -> dg.Definitions:
     """The whole graph for one platform."""
-    return dg.Definitions.merge(
+    made = dg.Definitions.merge(
         *(stage.definitions(platform) for stage in STAGES),
         dg.Definitions(resources=resources(platform), executor=dg.in_process_executor),
     )
+    return automated(made, platform)

@@ -4,7 +4,7 @@ import difflib
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -116,6 +117,12 @@ class Alerts(BaseModel):
     """Of the Dagster webserver, for the links."""
     retries: int = Field(3, ge=0, le=10)
     """How often a message is sent again that was not taken."""
+
+    @model_validator(mode="after")
+    def _mail_needs_a_receiver(self) -> Self:
+        if self.smtp_host and not self.mail_to:
+            raise ValueError("CHURN_ALERTS__SMTP_HOST is set: set CHURN_ALERTS__MAIL_TO")
+        return self
 
 
 class Settings(BaseSettings):

@@ -18,6 +18,8 @@ MAY_IMPORT = {
     "defs": {"defs", "adapters", "core", "contracts", "settings"},
     "settings": {"core"},
     "definitions": {"defs", "settings"},
+    "audit": {"defs", "adapters", "contracts", "settings"},
+    "operations": {"definitions", "defs", "settings"},
     "demo": {"demo", "definitions", "defs", "adapters", "core", "contracts", "settings"},
 }
 LIBRARIES = {

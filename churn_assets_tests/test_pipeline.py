@@ -15,6 +15,7 @@ from churn_assets.adapters.records import BentoRecord
 from churn_assets.adapters.registry import (
     CHALLENGER,
     RegistryError,
+    champion,
     load_fallback,
     load_scorer,
 )
@@ -55,8 +56,8 @@ def made_house(first_run: tuple[Path, str]) -> House:
 def test_the_demo_makes_every_asset_and_says_so(first_run: tuple[Path, str]) -> None:
     said = first_run[1]
     for asset in ("raw_customers", "validated_features", "quarantined_customers", "churn_labels",
-                  "training_set", "churn_model", "evaluation_report", "drift_report",
-                  "churn_bento"):  # fmt: skip
+                  "training_set", "churn_model", "evaluation_report", "promoted_model",
+                  "drift_report", "churn_bento"):  # fmt: skip
         assert f"  {asset} " in said, said
     assert ", 0 did not run" in said
     assert "churn_telecom:1" in said
@@ -146,9 +147,10 @@ def test_trained_again_from_the_same_versions_the_model_is_the_same_bit_for_bit(
     rows = model_columns(typed(made_house.lake.read("training_set"), contract), contract)
     first, second = (load_scorer(record).score(rows) for record in (before, after))
     assert np.array_equal(first, second)
-    not_evaluated = made_house.run("churn_bento")
-    assert "evaluation_report is about model version" in why(not_evaluated, "churn_bento")
+    not_evaluated = made_house.run("promoted_model")
+    assert "evaluation_report is about model version" in why(not_evaluated, "promoted_model")
     assert made(not_evaluated) == set()
+    assert champion(after.name) == before.version
 
 
 def test_a_training_that_fails_ends_its_run_as_failed(made_house: House) -> None:
@@ -185,16 +187,16 @@ def test_a_model_that_its_scorer_does_not_equal_is_not_registered(
 
 def test_no_bento_is_built_behind_a_failed_check(made_house: House) -> None:
     strict = house(made_house.platform.home, limits={"min_auc": 0.999})
-    evaluated = strict.run("evaluation_report", "churn_bento")
+    behind = ("promoted_model", "churn_bento")
+    # The model too: the newest one failed its own check, which shuts the gate of its report.
+    evaluated = strict.run("churn_model", "evaluation_report", *behind)
     assert failed_checks(evaluated)["auc_above_floor"].metadata["limit"].value == 0.999
-    assert made(evaluated) == {"evaluation_report"}
-    by_hand = strict.run("churn_bento")
-    assert "evaluation_report has not passed: auc_above_floor: ROC AUC is" in why(
-        by_hand, "churn_bento"
-    )
+    assert made(evaluated) == {"churn_model", "evaluation_report"}
+    by_hand = strict.run(*behind)
+    assert "evaluation_report: auc_above_floor (run " in why(by_hand, "promoted_model")
     assert made(by_hand) == set()
     assert not list(made_house.platform.home.glob("bentoml/**/2/bento.yaml"))
-    assert made_house.run("evaluation_report", "churn_bento").success, "the gate opens again"
+    assert made_house.run("evaluation_report", *behind).success, "the gate opens again"
 
 
 def test_the_bento_says_where_it_comes_from(made_house: House) -> None:

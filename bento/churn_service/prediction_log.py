@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from hashlib import blake2b
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from churn_assets.contracts.contract import Contract
+from churn_assets.contracts.pseudonym import pseudonym
 from churn_service.handover import Handover
 from churn_service.line_files import LineFiles
 from churn_service.logs import iso_time
-
-KEY_BYTES = (16, 64)  # of a pseudonym; BLAKE2b takes no more
 
 COPIED = ("endpoint", "key_id", "trace_id", "model_version", "degraded")
 
@@ -50,24 +48,6 @@ class Logged:
 
 
 _Row = tuple[Logged, int]
-
-
-def pseudonym(key: bytes, column: str, value: str | float) -> str:
-    """32 hexadecimal digits for a personal value, the same for the same value, column and key.
-
-    A keyed BLAKE2b (RFC 7693), as a plain hash of an id or an age is found by trying them all.
-    Numbers are hashed as float64, so that 42 and 42.0 are one; flags as "true" and "false".
-
-    Raises:
-        ValueError: the key is shorter or longer than `KEY_BYTES` allows.
-    """
-    if not KEY_BYTES[0] <= len(key) <= KEY_BYTES[1]:
-        raise ValueError(f"a key has {KEY_BYTES[0]} to {KEY_BYTES[1]} bytes, this one {len(key)}")
-    if isinstance(value, bool):
-        value = "true" if value else "false"
-    # Adding zero makes -0.0 the same as 0.0.
-    text = value if isinstance(value, str) else repr(float(value) + 0.0)
-    return blake2b(f"{column}\0{text}".encode(), key=key, digest_size=16).hexdigest()
 
 
 class PredictionLog:

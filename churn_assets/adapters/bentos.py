@@ -32,6 +32,7 @@ SERVED_MODULES = (
     "contracts/__init__.py",
     "contracts/card.py",
     "contracts/contract.py",
+    "contracts/pseudonym.py",
     "contracts/request.py",
     "core/__init__.py",
     "core/scorer.py",

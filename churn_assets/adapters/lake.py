@@ -6,9 +6,9 @@ several months and overwrites a whole table where its partition is a string.
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +19,7 @@ from tenacity import (
     retry,
     retry_if_exception_type,
     stop_after_attempt,
+    wait_random,
     wait_random_exponential,
 )
 
@@ -38,18 +39,26 @@ KEEP_VERSIONS: Mapping[str, str | None] = {
 }
 """Delta forgets versions after 30 days where it is not told otherwise."""
 
+ONLY_GROWS = {**KEEP_VERSIONS, "delta.appendOnly": "true"}
+
 Versions = dict[str, int]
 
 log = logging.getLogger(__name__)
 
-commit_again = retry(
-    retry=retry_if_exception_type(CommitFailedError),
-    wait=wait_random_exponential(multiplier=0.2, max=10),
-    stop=stop_after_attempt(12),
-    before_sleep=before_sleep_log(log, logging.INFO),
-    reraise=True,
+F = TypeVar("F", bound=Callable[..., Any])
+REFUSED: dict[str, Any] = {
+    "retry": retry_if_exception_type(CommitFailedError),
+    "before_sleep": before_sleep_log(log, logging.INFO),
+    "reraise": True,
+}
+commit_again: Callable[[F], F] = retry(
+    wait=wait_random_exponential(0.2, max=10), stop=stop_after_attempt(12), **REFUSED
 )
 """Two writers of one month: the later commit is refused by Delta and made again."""
+append_again: Callable[[F], F] = retry(
+    wait=wait_random(0, 0.5), stop=stop_after_attempt(60), **REFUSED
+)
+"""Of those who append each waits for all others, and none for long."""
 
 
 class LakeError(LookupError):
@@ -97,7 +106,8 @@ class Lake:
 
     @commit_again
     def _write(self, table: str, arrow: pa.Table, month: str | None, sources: Versions) -> Written:
-        self._create(table, arrow, month)
+        by = None if month is None else [MONTH]
+        self._create(table, arrow.schema, partition_by=by, configuration=KEEP_VERSIONS)
         if month is not None:
             self._require_types(table, arrow)
         mark = str(uuid.uuid4())
@@ -116,12 +126,37 @@ class Lake:
         # Another writer may have committed since: the newest version need not be ours.
         ours = next(c for c in self._commits(table, RECENT_COMMITS) if c.get(MARK) == mark)
         delta = self._open(table, ours["version"])
-        if (held := _rows(delta, month)) != arrow.num_rows:
+        if (held := _total("num_records", delta, month)) != arrow.num_rows:
             # Delta sees no conflict between two that replace a whole table while it is empty.
             raise CommitFailedError(f"table {table!r} holds {held} rows, not {arrow.num_rows}")
-        return Written(rows=arrow.num_rows, bytes=_bytes(delta, month), version=ours["version"])
+        return Written(
+            rows=arrow.num_rows, bytes=_total("size_bytes", delta, month), version=ours["version"]
+        )
 
-    def _create(self, table: str, arrow: pa.Table, month: str | None) -> None:
+    @append_again
+    def append(
+        self, table: str, schema: pa.Schema, make: Callable[[pd.DataFrame], pd.DataFrame]
+    ) -> None:
+        """Adds rows that follow from the rows there are, with no other writer in between.
+
+        The table is one that only grows: Delta refuses to take rows of it away.
+
+        Args:
+            schema: of the table, which is made where there is none.
+            make: the new rows from all there are; called again where another writer was first.
+        """
+        self._create(table, schema, configuration=ONLY_GROWS)
+        delta = self._open(table)
+        rows = make(delta.to_pandas(types_mapper=_types))
+        write_deltalake(
+            delta,
+            pa.Table.from_pandas(rows, schema=schema, preserve_index=False),
+            mode="append",
+            # An append that is merely tried again would go behind rows that `make` never saw.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+
+    def _create(self, table: str, schema: pa.Schema, **layout: Any) -> None:
         """Makes an empty table where there is none.
 
         Of two writers that both made the table by their first rows, Delta would keep the rows of
@@ -129,11 +164,10 @@ class Lake:
         """
         DeltaTable.create(
             self._uri(table),
-            schema=arrow.schema,
+            schema=schema,
             mode="ignore",
-            partition_by=None if month is None else [MONTH],
-            configuration=KEEP_VERSIONS,
             storage_options=dict(self.options),
+            **layout,
         )
 
     def _require_types(self, table: str, arrow: pa.Table) -> None:
@@ -254,14 +288,9 @@ def _months(delta: DeltaTable) -> list[str]:
     return sorted({part[MONTH] for part in delta.partitions()})
 
 
-def _rows(delta: DeltaTable, month: str | None) -> int:
+def _total(column: str, delta: DeltaTable, month: str | None) -> int:
     files = _files(delta, month)
-    return int(files["num_records"].sum()) if len(files) else 0
-
-
-def _bytes(delta: DeltaTable, month: str | None) -> int:
-    files = _files(delta, month)
-    return int(files["size_bytes"].sum()) if len(files) else 0
+    return int(files[column].sum()) if len(files) else 0
 
 
 def _files(delta: DeltaTable, month: str | None = None) -> pd.DataFrame:

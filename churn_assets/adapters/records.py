@@ -1,12 +1,14 @@
 """What is kept on record of the things that were made, so that each can be traced back."""
 
 from datetime import datetime
+from typing import Literal
 
 from churn_assets.contracts.card import ModelCard
 from churn_assets.contracts.contract import Contract, Frozen
 from churn_assets.core.card import estimates, score_distribution
 from churn_assets.core.evaluation import EvaluationReport
 from churn_assets.core.metrics import Floats
+from churn_assets.core.promotion import Comparison
 
 
 class ModelRecord(Frozen):
@@ -17,6 +19,11 @@ class ModelRecord(Frozen):
         version: its registered version.
         run_id: the MLflow run that made it.
         table_versions: versions of the lake's tables that it was trained on.
+        recipe: fingerprint of how it was made: code, contract, candidates, search space, seed;
+            not of the data.
+        months: the labelled months of its training set, in order.
+        trained_at: in UTC.
+        reasons: why it was trained; none where somebody just did.
     """
 
     name: str
@@ -28,6 +35,36 @@ class ModelRecord(Frozen):
     seed: int
     table_versions: dict[str, int]
     cross_validation: dict[str, dict[str, float]]
+    recipe: str
+    months: tuple[str, ...]
+    trained_at: datetime
+    reasons: tuple[str, ...] = ()
+
+
+class PromotedModel(Frozen):
+    """The champion, and how it came to be that.
+
+    Attributes:
+        model: the champion now.
+        previous: the one before, to which a rollback goes.
+        action: what was done last; `kept` where the challenger was the champion already.
+        policy: by which a promotion was decided; null for a rollback.
+        comparison: of the challenger with the champion of then, where there was one.
+        approved_by: a person, or `policy` where nobody was asked.
+        dagster_run_id: the run that decided.
+        audit_hash: hash of the decision's entry in the audit log.
+    """
+
+    model: ModelRecord
+    previous: ModelRecord | None
+    action: Literal["promotion", "rollback", "kept"]
+    policy: Literal["first", "superior", "fresh"] | None
+    comparison: Comparison | None
+    approved_by: str
+    reason: str
+    decided_at: datetime
+    dagster_run_id: str
+    audit_hash: str
 
 
 class BentoRecord(Frozen):

@@ -5,8 +5,10 @@ MLflow is imported inside the functions: it takes seconds.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +16,22 @@ import pandas as pd
 
 from churn_assets.adapters.records import ModelRecord
 from churn_assets.contracts.contract import Contract
+from churn_assets.core.audit import canonical
+from churn_assets.core.evaluation import EvaluationReport
 from churn_assets.core.features import model_frame
 from churn_assets.core.pipelines import SKOPS_TRUSTED
 from churn_assets.core.scorer import Scorer
-from churn_assets.core.training import Candidate, TrainedModel
+from churn_assets.core.training import FOLDS, SEARCH_SPACE, SEARCHED, Candidate, TrainedModel
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-CHALLENGER = "challenger"
-SCORER_PATH = "scorer"
-FALLBACK_PATH = "fallback"
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+"""Aliases of the registered model."""
+
+SCORER_PATH, FALLBACK_PATH = "scorer", "fallback"
+RECORD_FILE, REPORT_FILE = "record.json", "evaluation_report.json"
+REASONS_TAG = "churn.retraining_reasons"
 
 
 class RegistryError(RuntimeError):
@@ -42,6 +49,9 @@ def register_model(
     seed: int,
     table_versions: Mapping[str, int],
     lake_root: str,
+    months: Sequence[str],
+    code_version: str,
+    reasons: Sequence[str] = (),
 ) -> ModelRecord:
     """Writes a trained model to the active MLflow run and registers it as the challenger.
 
@@ -50,6 +60,9 @@ def register_model(
         fallback: `trained.simple`, compiled.
         rows: some training rows, for the signature and as an example.
         table_versions: versions of the lake's tables, by name.
+        months: the labelled months of the training set.
+        code_version: of the code that trains.
+        reasons: why it was trained.
     """
     import mlflow
     import mlflow.sklearn
@@ -60,6 +73,7 @@ def register_model(
     chosen = next(one for one in trained.candidates if one.name == trained.chosen)
     mlflow.log_params({"chosen": trained.chosen, "seed": seed, **chosen.params})
     mlflow.log_metrics({"cv_log_loss": chosen.log_loss, "cv_roc_auc": chosen.auc})
+    mlflow.set_tag(REASONS_TAG, "\n".join(reasons))
     mlflow.log_dict(contract.model_dump(mode="json"), "contract.json")
     _log_inputs(table_versions, lake_root)
     _log_scorer(scorer, SCORER_PATH)
@@ -75,8 +89,7 @@ def register_model(
         registered_model_name=name,
     )
     version = str(logged.registered_model_version)
-    _client().set_registered_model_alias(name, CHALLENGER, version)
-    return ModelRecord(
+    record = ModelRecord(
         name=name,
         version=version,
         run_id=run_id,
@@ -88,7 +101,77 @@ def register_model(
         cross_validation={
             one.name: {"log_loss": one.log_loss, "roc_auc": one.auc} for one in trained.candidates
         },
+        recipe=_recipe(contract, seed, code_version),
+        months=tuple(months),
+        trained_at=datetime.now(UTC),
+        reasons=tuple(reasons),
     )
+    mlflow.log_text(record.model_dump_json(indent=1), RECORD_FILE)
+    # Last: a version with the alias has all that it should have.
+    _client().set_registered_model_alias(name, CHALLENGER, version)
+    return record
+
+
+def aliases(name: str) -> dict[str, str]:
+    """Versions of a registered model by their aliases; none where there is no such model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = _client().get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
+    return {alias: str(version) for alias, version in found.items()}
+
+
+def champion(name: str) -> str | None:
+    """The version that serves; None where none was promoted yet."""
+    return aliases(name).get(CHAMPION)
+
+
+def promote(name: str, version: str, previous: str | None) -> None:
+    """Makes a version the champion, and the one before it the one that a rollback goes to."""
+    client = _client()
+    if previous is not None:
+        client.set_registered_model_alias(name, PREVIOUS, previous)
+    client.set_registered_model_alias(name, CHAMPION, version)
+
+
+def model_record(name: str, version: str) -> ModelRecord:
+    """What was put on record of a registered version when it was made.
+
+    Raises:
+        RegistryError: there is no such version, or its run has no record.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run_id = str(_client().get_model_version(name, version).run_id)
+    except MlflowException as error:
+        raise RegistryError(f"{name}:{version} is not in MLflow: {error.message}") from error
+    return ModelRecord.model_validate_json(_text(run_id, RECORD_FILE, f"{name}:{version}"))
+
+
+def load_report(record: ModelRecord) -> EvaluationReport:
+    """The evaluation of a registered version.
+
+    Raises:
+        RegistryError: it was never evaluated.
+    """
+    text = _text(record.run_id, REPORT_FILE, f"{record.name}:{record.version}")
+    return EvaluationReport.model_validate_json(text)
+
+
+def _text(run_id: str, file: str, version: str) -> str:
+    import mlflow.artifacts
+
+    if all(found.path != file for found in _client().list_artifacts(run_id)):
+        asset = "churn_model" if file == RECORD_FILE else "evaluation_report"
+        raise RegistryError(
+            f"MLflow run {run_id} of {version} has no {file}: materialise {asset} again"
+        )
+    return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{file}"))
 
 
 def load_scorer(record: ModelRecord) -> Scorer:
@@ -133,6 +216,20 @@ def log_to_run(
         client.log_metric(record.run_id, name, value)
     for path, text in documents.items():
         client.log_text(record.run_id, text, path)
+
+
+def _recipe(contract: Contract, seed: int, code_version: str) -> str:
+    """Fingerprint of all that makes a model but its rows."""
+    from sklearn import __version__
+
+    made_by = {
+        "code": code_version,
+        "contract": contract.fingerprint,
+        "search": [SEARCH_SPACE, SEARCHED, FOLDS],
+        "seed": seed,
+        "sklearn": __version__,
+    }
+    return hashlib.sha256(canonical(made_by).encode()).hexdigest()[:16]
 
 
 def _client() -> MlflowClient:

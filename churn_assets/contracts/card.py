@@ -3,6 +3,7 @@
 Free of pandas, like `contract.py`: the process that serves imports this module.
 """
 
+from bisect import bisect_right
 from datetime import datetime
 from itertools import pairwise
 from math import isclose
@@ -15,8 +16,16 @@ from churn_assets.contracts.contract import Frozen
 
 Risk = Literal["low", "medium", "high"]
 
+RISKS: tuple[Risk, ...] = ("low", "medium", "high")
+"""In the order of `risk_edges`: below the first one, from the first on, from the second on."""
+
 PSI_FLOOR = 1e-4
 """An empty bin counts as this share, so that the index stays finite."""
+
+
+def risk_edges(threshold: float) -> tuple[float, float]:
+    """The probabilities from which a risk is medium and high: high from where an offer pays."""
+    return threshold / 2, threshold
 
 
 class Estimate(Frozen):
@@ -101,9 +110,7 @@ class ModelCard(Frozen):
 
     def risk_category(self, probability: float) -> Risk:
         """High from where an offer pays, medium from half of that, low below."""
-        if probability >= self.threshold:
-            return "high"
-        return "medium" if probability >= self.threshold / 2 else "low"
+        return RISKS[bisect_right(risk_edges(self.threshold), probability)]
 
 
 class GoldenRows(Frozen):

@@ -1,47 +1,55 @@
-"""Whether a month's customers still look like those the model was trained on."""
+"""Whether a month is still as the model was trained for: its customers, scores and outcomes."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal
 
 import pandas as pd
 
-from churn_assets.contracts.contract import Contract, Frozen, Kind
+from churn_assets.contracts.contract import Contract, Frozen
+from churn_assets.core.feature_drift import FeatureDrift, compare_features
+from churn_assets.core.features import derive_features
 from churn_assets.core.limits import Limits
-from churn_assets.core.shift import Shift, Side, measure_shift
-from churn_assets.core.verdict import Finite, Verdict
+from churn_assets.core.metrics import Interval
+from churn_assets.core.performance import Realised, performance_holds
+from churn_assets.core.scores import PredictionDrift, score_distribution_as_tested
+from churn_assets.core.traffic import feature_columns
+from churn_assets.core.verdict import Verdict
 
-Test = Literal["kolmogorov_smirnov", "chi_squared"]
+RETRAINING_CHECKS: Mapping[str, Literal["drift", "performance"]] = {
+    "no_feature_drift": "drift",
+    "no_new_categories": "drift",
+    "nulls_as_in_training": "drift",
+    "no_prediction_drift": "drift",
+    "performance_holds": "performance",
+}
+"""The checks whose failure asks for another training. Those of served traffic do not: what the
+service is asked wrongly is no reason to learn anew."""
 
 
-class FeatureDrift(Frozen):
-    """How far one feature has moved; null where a side has no known values.
-
-    See `churn_assets.core.shift.Shift` for the distances.
+class ServedDrift(Frozen):
+    """What the service was asked in a month, against training.
 
     Attributes:
-        corrected_p_value: after Benjamini and Hochberg (1995) over all features of the report.
-        reasons: why it drifted, in words; empty where it did not.
+        rows: predictions.
+        features: all but the personal ones, of which the log has pseudonyms only.
     """
 
-    name: str
-    kind: Kind
-    sensitive: bool
-    test: Test
-    statistic: Finite
-    p_value: Finite
-    corrected_p_value: Finite
-    effect: Finite
-    psi: Finite
-    training: Side
-    month: Side
-    null_share_rise: Finite
-    unseen_share: float
-    unseen: tuple[str, ...]
-    reasons: tuple[str, ...]
-    drifted: bool
+    rows: int
+    features: tuple[FeatureDrift, ...]
 
 
 class DriftReport(Frozen):
-    """Every feature of one month against training; JSON by `model_dump_json`."""
+    """One month against what the model learnt; JSON by `model_dump_json`.
+
+    Attributes:
+        name: the month.
+        model_version: the model that scored it.
+        predictions: that model's scores of it; null where it was not scored.
+        served: null where there is no traffic.
+        tested_auc: ROC AUC of that model on its test rows.
+        performance: every month so far whose labels have come, and which was scored.
+    """
 
     name: str
     contract_name: str
@@ -50,6 +58,12 @@ class DriftReport(Frozen):
     month_rows: int
     features: tuple[FeatureDrift, ...]
     limits: Limits
+    model_version: str = ""
+    made_at: datetime | None = None
+    predictions: PredictionDrift | None = None
+    served: ServedDrift | None = None
+    tested_auc: Interval | None = None
+    performance: tuple[Realised, ...] = ()
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -59,8 +73,12 @@ class DriftReport(Frozen):
     @property
     def verdicts(self) -> dict[str, Verdict]:
         """Every check on the report by its name."""
-        checks = (no_feature_drift, no_new_categories, nulls_as_in_training)
-        return {check.__name__: check(self) for check in checks}
+        checks = (
+            no_feature_drift, no_new_categories, nulls_as_in_training, no_prediction_drift,
+            served_traffic_as_training,
+        )  # fmt: skip
+        held = performance_holds(self.performance, self.model_version, self.tested_auc, self.limits)
+        return {check.__name__: check(self) for check in checks} | {"performance_holds": held}
 
 
 def compare_month(
@@ -70,93 +88,64 @@ def compare_month(
     limits: Limits,
     *,
     name: str,
+    model_version: str = "",
+    made_at: datetime | None = None,
+    predictions: PredictionDrift | None = None,
+    served: ServedDrift | None = None,
+    tested_auc: Interval | None = None,
+    performance: tuple[Realised, ...] = (),
 ) -> DriftReport:
-    """Compares every model input and every sensitive column once.
-
-    A feature drifts when the shift is both beyond chance (corrected p-value) and large enough to
-    matter (effect), when its nulls rose, or when too many of its categories are new. Nulls are
-    left out of the distributions; they are judged by themselves.
+    """Compares a month's features with training, as `compare_features` does; the rest is told.
 
     Args:
         training: typed rows with the contract's features and derived features.
         month: typed rows likewise.
         name: of the month, for the report.
     """
-    sensitive = tuple(column.name for column in contract.columns if column.sensitive)
-    names = tuple(dict.fromkeys((*contract.model_inputs, *sensitive)))
-    found = [measure_shift(training[name], month[name], _kind(name, contract)) for name in names]
-    corrected = _corrected([one.p_value for one in found])
     return DriftReport(
         name=name,
         contract_name=contract.name,
         contract_version=contract.version,
         training_rows=len(training),
         month_rows=len(month),
-        features=tuple(
-            _judged(column, _kind(column, contract), column in sensitive, one, p, limits)
-            for column, one, p in zip(names, found, corrected, strict=True)
-        ),
+        features=compare_features(training, month, contract, limits),
         limits=limits,
+        model_version=model_version,
+        made_at=made_at,
+        predictions=predictions,
+        served=served,
+        tested_auc=tested_auc,
+        performance=performance,
     )
 
 
-def _kind(name: str, contract: Contract) -> Kind:
-    own = {column.name: column.kind for column in contract.columns}
-    return own.get(name, "number")
+def compare_traffic(
+    training: pd.DataFrame, traffic: pd.DataFrame, contract: Contract, limits: Limits
+) -> ServedDrift | None:
+    """Compares what the service was asked with training; None where it was asked nothing.
+
+    Args:
+        training: typed rows with the contract's features and derived features.
+        traffic: rows of `served_traffic`.
+    """
+    if traffic.empty:
+        return None
+    seen = _without_personal(contract)
+    columns = {column: name for name, column in feature_columns(contract).items()}
+    named = traffic[list(columns)].rename(columns=columns)
+    found = compare_features(training, derive_features(named, seen), seen, limits)
+    return ServedDrift(rows=len(traffic), features=found)
 
 
-def _corrected(p_values: list[float | None]) -> list[float | None]:
-    """Benjamini and Hochberg's correction of those that could be tested."""
-    from scipy.stats import false_discovery_control  # a second to import
-
-    tested = [p for p in p_values if p is not None]
-    corrected = iter(false_discovery_control(tested).tolist() if tested else ())
-    return [None if p is None else next(corrected) for p in p_values]
-
-
-def _judged(
-    name: str, kind: Kind, sensitive: bool, found: Shift, p: float | None, limits: Limits
-) -> FeatureDrift:
-    before, now = found.training.null_share, found.month.null_share
-    rise = None if before is None or now is None else now - before
-    reasons = _reasons(kind, found, p, rise, limits)
-    return FeatureDrift(
-        name=name,
-        kind=kind,
-        sensitive=sensitive,
-        test="kolmogorov_smirnov" if kind == "number" else "chi_squared",
-        corrected_p_value=p,
-        null_share_rise=rise,
-        reasons=reasons,
-        drifted=bool(reasons),
-        **vars(found),
+def _without_personal(contract: Contract) -> Contract:
+    """The contract without its personal features, and without what is derived from them."""
+    hidden = {column.name for column in contract.features if column.personal}
+    return contract.model_copy(
+        update={
+            "columns": tuple(c for c in contract.columns if c.name not in hidden),
+            "derived": tuple(f for f in contract.derived if not hidden.intersection(f.inputs)),
+        }
     )
-
-
-def _reasons(
-    kind: Kind, found: Shift, p: float | None, rise: float | None, limits: Limits
-) -> tuple[str, ...]:
-    reasons = []
-    effect = found.effect or 0.0
-    if p is not None and p <= limits.max_drift_p_value and effect >= limits.min_drift_effect:
-        distance = "Kolmogorov-Smirnov" if kind == "number" else "total variation"
-        reasons.append(
-            f"its distribution moved: {distance} distance {effect:.3f} (limit "
-            f"{limits.min_drift_effect:g}), corrected p-value "
-            f"{'below 0.0001' if p < 1e-4 else f'{p:.4f}'} (limit "
-            f"{limits.max_drift_p_value:g})"
-        )
-    if rise is not None and rise > limits.max_null_share_rise:
-        reasons.append(
-            f"nulls rose from {found.training.null_share:.1%} to {found.month.null_share:.1%} "
-            f"(limit: a rise of {limits.max_null_share_rise:.1%})"
-        )
-    if found.unseen_share > limits.max_unseen_share:
-        reasons.append(
-            f"{found.unseen_share:.1%} of the rows have a category that training never saw "
-            f"(limit {limits.max_unseen_share:.1%}): {', '.join(found.unseen)}"
-        )
-    return tuple(reasons)
 
 
 def no_feature_drift(report: DriftReport) -> Verdict:
@@ -220,6 +209,39 @@ def nulls_as_in_training(report: DriftReport) -> Verdict:
             f"the limit is {limit:.1%}.",
             {"value": rise, "limit": limit, "feature": worst.name if rise > 0 else ""},
         ),
+    )
+
+
+def no_prediction_drift(report: DriftReport) -> Verdict:
+    """The model's scores spread as on its test rows; passes where the month was not scored."""
+    if report.predictions is None:
+        return Verdict(
+            True,
+            f"{report.name} was not scored: there are no scores to compare.",
+            {"value": "undefined", "limit": report.limits.max_prediction_psi},
+        )
+    return score_distribution_as_tested(report.predictions, report.limits)
+
+
+def served_traffic_as_training(report: DriftReport) -> Verdict:
+    """No feature that the service was asked about has moved; few predictions are not judged."""
+    served, least = report.served, report.limits.min_served_rows
+    rows = served.rows if served else 0
+    drifted = [one for one in served.features if one.drifted] if served else []
+    numbers: dict[str, float | int | str] = {
+        "value": len(drifted), "limit": 0, "rows": rows, "min_rows": least,
+        "drifted": ", ".join(one.name for one in drifted),
+    }  # fmt: skip
+    if served is None:
+        return Verdict(True, "The service was asked nothing: no traffic to compare.", numbers)
+    why = "; ".join(f"{one.name}: {', '.join(one.reasons)}" for one in drifted)
+    enough = rows >= least
+    judged = "" if enough else f" Below {least:,} predictions this is not judged."
+    return Verdict(
+        not drifted or not enough,
+        f"In {rows:,} predictions, {len(drifted)} of {len(served.features)} features are not as "
+        f"in training{': ' if why else ''}{why}.{judged}",
+        numbers,
     )
 
 

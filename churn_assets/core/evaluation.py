@@ -106,9 +106,9 @@ def evaluate(
     Raises:
         ValueError: no rows, a null label, or probabilities that are missing or not in [0, 1].
     """
-    y = _labels(test, contract)
-    model = Scored.of(y, _checked(probabilities, y), contract.economics)
-    simple = Scored.of(y, _checked(baseline, y), contract.economics)
+    y = labels_of(test, contract)
+    model = Scored.of(y, checked_probabilities(probabilities, y), contract.economics)
+    simple = Scored.of(y, checked_probabilities(baseline, y), contract.economics)
     metrics = bootstrap(
         lambda weights: _paired(model, simple, weights),
         len(y),
@@ -129,7 +129,7 @@ def evaluate(
         about=about or About(),
         rows=len(y),
         positives=int(y.sum()),
-        months=tuple(sorted(set(test[MONTH].dropna().astype(str)))) if MONTH in test else (),
+        months=months_of(test),
         resamples=resamples,
         metrics=metrics,
         slices=tuple(evaluate_slices(test, y, p, contract, limits, resamples, seed)),
@@ -140,7 +140,17 @@ def evaluate(
     )
 
 
-def _labels(test: pd.DataFrame, contract: Contract) -> Floats:
+def months_of(rows: pd.DataFrame) -> tuple[str, ...]:
+    """The months that there are rows of, in order; none where rows have no month."""
+    return tuple(sorted(set(rows[MONTH].dropna().astype(str)))) if MONTH in rows else ()
+
+
+def labels_of(test: pd.DataFrame, contract: Contract) -> Floats:
+    """Labels of test rows, 0.0 or 1.0, (n,).
+
+    Raises:
+        ValueError: there are no rows, or a label is null.
+    """
     labels = test[contract.label.name]
     if not len(labels):
         raise ValueError("there are no test rows to evaluate on")
@@ -149,7 +159,12 @@ def _labels(test: pd.DataFrame, contract: Contract) -> Floats:
     return labels.to_numpy(dtype=np.float64)
 
 
-def _checked(probabilities: Floats, labels: Floats) -> Floats:
+def checked_probabilities(probabilities: Floats, labels: Floats) -> Floats:
+    """Probabilities of the rows that have these labels, (n,).
+
+    Raises:
+        ValueError: there is not one for each row, or one is missing or not in [0, 1].
+    """
     p = np.asarray(probabilities, dtype=np.float64)
     if p.shape != labels.shape:
         raise ValueError(f"probabilities have shape {p.shape} for {len(labels)} rows")

@@ -46,6 +46,21 @@ class Limits(BaseModel):
     """A feature drifts when its corrected p-value is below the one and its effect at least this."""
     max_null_share_rise: float = Field(0.05, gt=0, le=1)
     max_unseen_share: float = Field(0.05, ge=0, le=1)
+    max_prediction_psi: float = Field(0.25, gt=0)
+    """Population stability index of a month's scores against those of the test rows."""
+
+    # Performance
+    max_auc_drop: float = Field(0.05, ge=0, le=0.5)
+    """The realised ROC AUC of a month may be so far below that of the test rows, and further only
+    where chance explains it."""
+
+    # Served traffic
+    min_served_rows: int = Field(200, ge=1)
+    """Months with fewer predictions are reported, not judged."""
+    max_served_differing_share: float = Field(0.0, ge=0, le=1)
+    """Share of the predictions about known customers whose features may differ from the graph's."""
+    max_unreadable_share: float = Field(0.001, ge=0, le=1)
+    """Share of the prediction log's lines that may be unreadable."""
 
     @model_validator(mode="after")
     def _rates_in_order(self) -> Self:

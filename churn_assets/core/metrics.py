@@ -24,8 +24,11 @@ LEAST_ROWS_OF_A_BIN = 100
 TOP_SHARES = (10, 20, 30)
 """Percent of the customers, highest score first, on whom lift, recall and precision are taken."""
 
-MOST_CELLS = 2_000_000
-"""Resamples times rows that are worked on at once: 16 MB an array."""
+MOST_CELLS = 200_000
+"""Resamples times rows that are worked on at once: 1.6 MB an array, which a cache holds."""
+
+PROFIT_TERM = 3
+"""Column of `Scored.terms` with the profit of each row."""
 
 METRICS = (
     "roc_auc",
@@ -81,6 +84,15 @@ class Scored:
         means = (row_log_loss(y, p), (y - p) ** 2, right, row_profit(y, p, economics))
         return cls(order, starts, y[order], np.column_stack((*means, bins)))
 
+    def auc_and_profit(self, weights: Floats) -> Metrics:
+        """`roc_auc` and `profit_per_customer` as in `metrics`, in half of the time."""
+        both, positive = self._drawn(weights)
+        profits = self.terms[:, PROFIT_TERM]
+        return {
+            "roc_auc": _auc(both, positive, np.cumsum(positive, axis=1)),
+            "profit_per_customer": weights @ profits / weights.sum(axis=1),
+        }
+
     def metrics(self, weights: Floats) -> Metrics:
         """Every metric of `METRICS` for each weighting.
 
@@ -90,23 +102,20 @@ class Scored:
         Returns:
             Arrays (b,) by name; NaN where a metric needs a class that has no weight.
         """
-        drawn = weights[:, self.order]
-        both = self._by_score(drawn)
-        positive = self._by_score(drawn * self.labels)
+        both, positive = self._drawn(weights)
         cumulated, hits = np.cumsum(both, axis=1), np.cumsum(positive, axis=1)
         total, positives = cumulated[:, -1], hits[:, -1]
         with np.errstate(divide="ignore", invalid="ignore"):
             sums = (weights @ self.terms) / total[:, None]
             precision = np.divide(hits, cumulated, out=np.zeros_like(hits), where=cumulated > 0)
-            beaten = np.einsum("ij,ij->i", both - positive, hits - positive / 2)
             result = {
-                "roc_auc": beaten / (positives * (total - positives)),
+                "roc_auc": _auc(both, positive, hits),
                 "pr_auc": np.einsum("ij,ij->i", positive, precision) / positives,
                 "log_loss": sums[:, 0],
                 "brier": sums[:, 1],
                 "calibration_error": np.abs(sums[:, 4:]).sum(axis=1),
                 "accuracy": sums[:, 2],
-                "profit_per_customer": sums[:, 3],
+                "profit_per_customer": sums[:, PROFIT_TERM],
             }
             for share in TOP_SHARES:
                 found = _hits_at(share / 100 * total, cumulated, hits)
@@ -115,12 +124,26 @@ class Scored:
                 result[f"lift_top_{share}"] = found / positives / (share / 100)
         return {name: result[name] for name in METRICS}
 
+    def _drawn(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Weight of all rows, and of the positives among them, at each distinct probability."""
+        drawn = weights[:, self.order]
+        return self._by_score(drawn), self._by_score(drawn * self.labels)
+
     def _by_score(self, weights: Floats) -> Floats:
         """Sums columns of the same probability: ties have no order among them."""
         if len(self.starts) == len(self.order):
             return weights
         summed: Floats = np.add.reduceat(weights, self.starts, axis=1)
         return summed
+
+
+def _auc(both: Floats, positive: Floats, hits: Floats) -> Floats:
+    """Share of pairs of a positive and a negative in which the positive is above; ties are half."""
+    negative = both - positive
+    beaten = np.einsum("ij,ij->i", negative, hits - positive / 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: Floats = beaten / (hits[:, -1] * negative.sum(axis=1))
+    return result
 
 
 def _hits_at(depth: Floats, cumulated: Floats, hits: Floats) -> Floats:
@@ -170,28 +193,53 @@ def row_profit(labels: Floats, probabilities: Floats, economics: Economics) -> F
 
 
 def bootstrap_weights(
-    rows: int, resamples: int, seed: int, customers: NDArray[np.intp] | None = None
+    rows: int,
+    resamples: int,
+    seed: int,
+    customers: NDArray[np.intp] | None = None,
+    classes: Floats | None = None,
 ) -> Iterator[Floats]:
     """How often each row is drawn in each resample, in chunks (b, rows) that bound the memory.
 
     Customers are drawn with replacement, all rows of each together, for a customer's rows are
-    alike. They are not stratified by class: the number of positives varies as it would in another
-    month. The same arguments give the same draws, whatever the model.
+    alike. Without `classes` the number of positives varies, as it would in another month. With
+    them those who ever left and those who never did are drawn apart, as many as there are: two
+    models are compared on the mix of customers that is at hand. The same arguments give the same
+    draws, whatever the model.
 
     Args:
         customers: the customer of each row as a number from 0 on, (rows,); None where each row
             is another customer's.
+        classes: labels, 0.0 or 1.0, (rows,).
     """
     random = np.random.default_rng(seed)
     units = rows if customers is None else int(customers.max()) + 1
+    strata = _strata(units, customers, classes)
     size = max(1, MOST_CELLS // rows)
     for start in range(0, resamples, size):
         count = min(size, resamples - start)
-        drawn = random.integers(units, size=(count, units))
-        drawn += np.arange(count)[:, None] * units
-        counts = np.bincount(drawn.ravel(), minlength=count * units)
-        weights = counts.reshape(count, units).astype(np.float64)
+        weights = np.empty((count, units))
+        for members in strata:
+            weights[:, members] = _times_drawn(random, count, len(members))
         yield weights if customers is None else weights[:, customers]
+
+
+def _strata(
+    units: int, customers: NDArray[np.intp] | None, classes: Floats | None
+) -> list[NDArray[np.intp]]:
+    """Groups of customers that are drawn apart."""
+    if classes is None:
+        return [np.arange(units)]
+    owners = np.arange(units) if customers is None else customers
+    left = np.bincount(owners, weights=classes, minlength=units) > 0
+    return [np.flatnonzero(group) for group in (left, ~left) if group.any()]
+
+
+def _times_drawn(random: np.random.Generator, count: int, units: int) -> NDArray[np.intp]:
+    """How often each of some units is drawn in each of `count` resamples, (count, units)."""
+    drawn = random.integers(units, size=(count, units))
+    drawn += np.arange(count)[:, None] * units
+    return np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
 
 
 def bootstrap(
@@ -201,6 +249,7 @@ def bootstrap(
     resamples: int,
     seed: int,
     customers: NDArray[np.intp] | None = None,
+    classes: Floats | None = None,
 ) -> dict[str, Interval]:
     """Values on the rows as they are, with 95% percentile intervals.
 
@@ -209,13 +258,14 @@ def bootstrap(
     Args:
         statistics: from weights (b, rows) to arrays (b,) by name, as `Scored.metrics`.
         rows: how many rows there are, at least one.
-        customers: whose rows they are, as `bootstrap_weights` takes it.
+        customers, classes: as `bootstrap_weights` takes them.
 
     Returns:
         Intervals by name. Resamples in which a value is undefined are left out of its interval.
     """
     values = statistics(np.ones((1, rows)))
-    chunks = [statistics(w) for w in bootstrap_weights(rows, resamples, seed, customers)]
+    draws = bootstrap_weights(rows, resamples, seed, customers, classes)
+    chunks = [statistics(weights) for weights in draws]
     return {
         name: _interval(name, float(value[0]), np.concatenate([chunk[name] for chunk in chunks]))
         for name, value in values.items()

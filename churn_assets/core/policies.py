@@ -57,7 +57,7 @@ class PromotionPolicy(Policy):
     """When a challenger becomes the champion; each is overridden by CHURN_PROMOTION__<NAME>."""
 
     approval: str = Field("auto", pattern="^(auto|manual)$")
-    """`auto`: whoever earned it is promoted. `manual`: by a person, in a run of `promoted_model`."""
+    """`auto`: who earned it is promoted. `manual`: by a person, in a run of `promoted_model`."""
     resamples: int = Field(2_000, ge=100, le=100_000)
     auc_margin: float = Field(0.01, ge=0, le=0.5)
     """A challenger of the champion's recipe on newer data may be worse by less than this."""

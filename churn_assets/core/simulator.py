@@ -96,6 +96,14 @@ class Simulator:
         ids = pd.Index(_ids(people["number"]), name="customer_id")
         return pd.Series(self._hazard(people, index), index=ids, name="hazard")
 
+    def scenario_of(self, month: str) -> Scenario:
+        """What befalls the operator in a month (YYYY-MM).
+
+        Raises:
+            ValueError: the month is malformed or before `since`.
+        """
+        return self._scenario(self._index(month))
+
     def _index(self, month: str) -> int:
         index = _months(month) - _months(self.since)
         if index < 0:

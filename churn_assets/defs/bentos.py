@@ -5,18 +5,18 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.bentos import BentoStore, BuiltBento
 from churn_assets.adapters.lake import Lake
-from churn_assets.adapters.records import BentoRecord, ModelRecord, model_card
+from churn_assets.adapters.records import BentoRecord, ModelRecord, PromotedModel, model_card
 from churn_assets.adapters.serving import predictions, serving
 from churn_assets.contracts.card import ModelCard
 from churn_assets.contracts.schemas import typed
-from churn_assets.core.evaluation import EvaluationReport
 from churn_assets.core.features import model_columns, requests
 from churn_assets.core.quality import answers_as_the_model
 from churn_assets.core.splitting import TEST, of_split
-from churn_assets.defs import evaluation
-from churn_assets.defs.checks import GateError, check, results
+from churn_assets.defs.checks import check, results
+from churn_assets.defs.gates import GatedConfig, require_open
 from churn_assets.defs.platform import OWNER, Platform
 from churn_assets.defs.resources import MLflowTracking
 
@@ -36,43 +36,41 @@ def definitions(platform: Platform) -> dg.Definitions:
 
     @dg.asset(
         name=BENTO,
-        ins={
-            "churn_model": dg.AssetIn("churn_model"),
-            "evaluation_report": dg.AssetIn(evaluation.REPORT),
-        },
+        ins={"promoted_model": dg.AssetIn("promoted_model")},
         check_specs=CHECKS,
         output_required=False,
         io_manager_key="documents",
         group_name="serving",
         owners=[OWNER],
         kinds={"bentoml"},
-        code_version=platform.code_version(2),
+        code_version=platform.code_version(3),
         description=(
-            "The service, the contract, the scorer of one model version and the one to fall back "
-            "on, in the bento store and as a `.bento` archive. Built only behind the checks of "
-            "`evaluation_report`."
+            "The service, the contract, the scorer of the champion and the one to fall back on, "
+            "in the bento store and as a `.bento` archive."
         ),
     )
     def churn_bento(
         context: dg.AssetExecutionContext,
-        churn_model: ModelRecord,
-        evaluation_report: EvaluationReport,
+        config: GatedConfig,
+        promoted_model: PromotedModel,
         lake: dg.ResourceParam[Lake],
         mlflow: MLflowTracking,
+        audit: dg.ResourceParam[AuditLog],
         bentos: dg.ResourceParam[BentoStore],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[BentoRecord]]:
-        from churn_assets.adapters.registry import load_fallback, load_scorer
+        from churn_assets.adapters.registry import load_fallback, load_report, load_scorer
 
-        require_evaluated(churn_model, evaluation_report)
+        require_open(context, config, audit)
+        champion = promoted_model.model
         mlflow.connect()
-        scorer = load_scorer(churn_model)
-        version = churn_model.table_versions["training_set"]
+        scorer = load_scorer(champion)
+        version = champion.table_versions["training_set"]
         training_set = typed(lake.read("training_set", version=version), contract)
         test = of_split(training_set, TEST)
         probabilities = scorer.score(model_columns(test, contract))
         card = model_card(
-            churn_model,
-            evaluation_report,
+            champion,
+            load_report(champion),
             contract,
             probabilities,
             dagster_run_id=context.run.run_id,
@@ -80,12 +78,12 @@ def definitions(platform: Platform) -> dg.Definitions:
         )
         with bentos.staged(
             scorer=scorer,
-            fallback=load_fallback(churn_model),
+            fallback=load_fallback(champion),
             card=card,
             contract=contract,
             labels={
                 "dagster_run": context.run.run_id,
-                "mlflow_run": churn_model.run_id,
+                "mlflow_run": champion.run_id,
                 "contract": f"{contract.name}-{contract.version}",
             },
             export_to=platform.home / "archives",
@@ -95,38 +93,10 @@ def definitions(platform: Platform) -> dg.Definitions:
             verdict = answers_as_the_model(answers, probabilities[:ASKED_ROWS])
             built = staged.publish() if verdict.passed else None
         if built:
-            yield _published(built, churn_model, card, bentos)
+            yield _published(built, champion, card, bentos)
         yield from results(BENTO, {"bento_answers_as_the_model": verdict})
 
     return dg.Definitions(assets=[churn_bento])
-
-
-def require_evaluated(model: ModelRecord, report: EvaluationReport) -> None:
-    """Stops a bento whose model is not the evaluated one, or failed a blocking check.
-
-    The gate is asked here and not of Dagster alone, so that materialising by hand does not go
-    around it.
-
-    Raises:
-        GateError: naming what has not passed.
-    """
-    if report.about.model_version != model.version:
-        raise GateError(
-            description=f"evaluation_report is about model version {report.about.model_version}, "
-            f"churn_model is version {model.version}: materialise evaluation_report first",
-            allow_retries=False,
-        )
-    blocking = {spec.name for spec in evaluation.CHECKS if spec.blocking}
-    failed = [
-        f"{name}: {verdict.description}"
-        for name, verdict in report.verdicts.items()
-        if name in blocking and not verdict.passed
-    ]
-    if failed:
-        raise GateError(
-            description=f"evaluation_report has not passed: {'; '.join(failed)}",
-            allow_retries=False,
-        )
 
 
 def _published(

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.records import ModelRecord
 from churn_assets.adapters.reports.markdown import evaluation_table
@@ -14,6 +15,7 @@ from churn_assets.core.evaluation import About, EvaluationReport, evaluate
 from churn_assets.core.features import model_columns
 from churn_assets.core.splitting import TEST, TRAINING, of_split
 from churn_assets.defs.checks import check, results
+from churn_assets.defs.gates import GatedConfig, require_open
 from churn_assets.defs.platform import OWNER, Platform
 from churn_assets.defs.resources import MLflowTracking
 
@@ -47,10 +49,16 @@ def definitions(platform: Platform) -> dg.Definitions:
         ),
     )
     def evaluation_report(
-        churn_model: ModelRecord, lake: dg.ResourceParam[Lake], mlflow: MLflowTracking
+        context: dg.AssetExecutionContext,
+        config: GatedConfig,
+        churn_model: ModelRecord,
+        lake: dg.ResourceParam[Lake],
+        mlflow: MLflowTracking,
+        audit: dg.ResourceParam[AuditLog],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[EvaluationReport]]:
-        from churn_assets.adapters.registry import load_scorer, log_to_run
+        from churn_assets.adapters.registry import REPORT_FILE, load_scorer, log_to_run
 
+        require_open(context, config, audit)
         mlflow.connect()
         # The very version that the model was made from: another may have other test rows.
         version = churn_model.table_versions["training_set"]
@@ -74,7 +82,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             ),
         )
         values = {f"test_{k}": m.value for k, m in report.metrics.items() if m.value is not None}
-        log_to_run(churn_model, values, {"evaluation_report.json": report.model_dump_json()})
+        log_to_run(churn_model, values, {REPORT_FILE: report.model_dump_json()})
         yield dg.Output(report, metadata=_shown(report, values))
         yield from results(REPORT, report.verdicts, warn=_not_blocking())
 

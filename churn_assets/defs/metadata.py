@@ -16,6 +16,19 @@ PLATFORM_COLUMNS = {
     SOURCE_ROW: ("int", "Position of the row in what the source delivered"),
     "reasons": ("string", "JSON list of every rule that the row broke: column, value, rule"),
     "split": ("string", "Side of the row: training, calibration or test"),
+    "churn_probability": ("float", "Probability that the customer leaves"),
+    "risk_category": ("string", "high from where an offer pays, medium from half of that, or low"),
+    "expected_value": ("float", "What an offer to the customer brings on average"),
+    "rank": ("int", "1 is the customer most likely to leave; ties by id"),
+    "model_version": ("string", "Version of the registered model that made the probability"),
+    "prediction_id": ("string", "Of the answer, as its caller has it"),
+    "time": ("timestamp", "When it was asked for, in UTC"),
+    "endpoint": ("string", "Route of the service that was asked"),
+    "key_id": ("string", "API key of the caller; empty where the service is open"),
+    "degraded": ("bool", "The fallback answered"),
+    "customer": ("string", "Pseudonym of the customer's id"),
+    "file": ("string", "File of the prediction log"),
+    "end": ("int", "Byte of the file behind the line"),
 }
 
 

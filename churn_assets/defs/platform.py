@@ -48,6 +48,12 @@ class Platform:
             return one_month(self.settings.snapshot_month)
         return labelled_months(self.settings.first_month, self.contract.horizon_months)
 
+    @property
+    def months_in_use(self) -> list[str]:
+        """The latest closed months: those that a model learns from, and those not labelled yet."""
+        used = self.settings.training_months + self.contract.horizon_months
+        return list(self.closed_months.get_partition_keys()[-used:])
+
     def code_version(self, number: int) -> str:
         """Version of an asset's code, of which the contract is a part."""
         return f"{number}-{self.contract.fingerprint}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.bentos import BentoStore
 from churn_assets.adapters.reports.html import render_drift, render_evaluation
 from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
@@ -80,6 +81,7 @@ def resources(platform: Platform) -> Mapping[str, Any]:
     return {
         "source": platform.source,
         "lake": lake,
+        "audit": AuditLog(lake),
         "text_tables": LakeIOManager(lake),
         "typed_tables": LakeIOManager(lake, platform.contract),
         "documents": DocumentIOManager(

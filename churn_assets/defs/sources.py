@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pandas as pd
 
+from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.sources.source import (
     MissingColumnsError,
@@ -15,7 +16,9 @@ from churn_assets.adapters.sources.source import (
 from churn_assets.contracts.schemas import SOURCE_ROW, label_schema
 from churn_assets.core import quality
 from churn_assets.core.verdict import Verdict
+from churn_assets.defs import deliveries
 from churn_assets.defs.checks import all_passed, check, results
+from churn_assets.defs.gates import GatedConfig, require_open
 from churn_assets.defs.metadata import column_schema
 from churn_assets.defs.platform import OWNER, Platform
 
@@ -41,6 +44,7 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=RAW,
+        deps=[deliveries.CUSTOMERS],
         partitions_def=months,
         check_specs=specs,
         retry_policy=_retries(platform),
@@ -96,7 +100,7 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=LABELS,
-        ins={RAW: dg.AssetIn(RAW)},
+        deps=[RAW, deliveries.LABELS],
         partitions_def=months,
         check_specs=specs,
         retry_policy=_retries(platform),
@@ -114,10 +118,15 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
     )
     def churn_labels(
         context: dg.AssetExecutionContext,
-        raw_customers: pd.DataFrame,
+        config: GatedConfig,
         source: dg.ResourceParam[Source],
+        lake: dg.ResourceParam[Lake],
+        audit: dg.ResourceParam[AuditLog],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
+        require_open(context, config, audit)
         month = context.partition_key
+        # Read behind the gate: of a month that was never published it says more than the lake.
+        raw_customers = lake.read(RAW, [month])
         try:
             labels = source.labels(month)
         except SourceError as error:

@@ -7,15 +7,19 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import PROVENANCE, Lake
 from churn_assets.adapters.records import ModelRecord
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.schemas import typed
 from churn_assets.core import quality
+from churn_assets.core.evaluation import months_of
 from churn_assets.core.scorer import Scorer
 from churn_assets.core.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
 from churn_assets.core.verdict import Verdict
+from churn_assets.defs import retraining
 from churn_assets.defs.checks import all_passed, check, results
+from churn_assets.defs.gates import GatedConfig, require_open
 from churn_assets.defs.metadata import column_schema, table
 from churn_assets.defs.platform import OWNER, Platform
 from churn_assets.defs.resources import MLflowTracking
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 ROWS, MODEL = "training_set", "churn_model"
 
 
-class TrainingConfig(dg.Config):
+class TrainingConfig(GatedConfig):
     """How to train; what is not set is the platform's default."""
 
     training_set_version: int | None = None
@@ -74,8 +78,12 @@ def _training_set(platform: Platform) -> dg.AssetsDefinition:
         ),
     )
     def training_set(
+        context: dg.AssetExecutionContext,
+        config: GatedConfig,
         lake: dg.ResourceParam[Lake],
+        audit: dg.ResourceParam[AuditLog],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
+        require_open(context, config, audit)
         features, labels = _labelled(platform, lake)
         rows = training_rows(features, labels, contract)
         rows.attrs[PROVENANCE] = features.attrs[PROVENANCE] | labels.attrs[PROVENANCE]
@@ -99,6 +107,7 @@ def _training_set(platform: Platform) -> dg.AssetsDefinition:
 
 def _churn_model(platform: Platform) -> dg.AssetsDefinition:
     contract, settings = platform.contract, platform.settings
+    code_version = platform.code_version(3)
     specs = [
         check(MODEL, "scorer_equals_pipeline",
               "Both compiled scorers give their pipelines' probabilities.", blocking=True),
@@ -107,13 +116,13 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=MODEL,
-        deps=[ROWS],
+        deps=[ROWS, retraining.REASONS],
         check_specs=specs,
         io_manager_key="documents",
         group_name="model",
         owners=[OWNER],
         kinds={"scikitlearn", "mlflow"},
-        code_version=platform.code_version(2),
+        code_version=code_version,
         description=(
             "The fitted and calibrated model, its compiled scorer, that of the logistic regression "
             "of the same training to fall back on, and the MLflow run that made them: a registered "
@@ -125,10 +134,13 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
         config: TrainingConfig,
         lake: dg.ResourceParam[Lake],
         mlflow: MLflowTracking,
+        audit: dg.ResourceParam[AuditLog],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[ModelRecord]]:
         from churn_assets.adapters.registry import register_model
         from churn_assets.core.training import probabilities, refit, train
 
+        require_open(context, config, audit)
+        reasons = retraining.reasons_of_run(context)
         rows = typed(lake.read(ROWS, version=config.training_set_version), contract)
         version = rows.attrs[PROVENANCE][ROWS]
         training, calibration = of_split(rows, TRAINING), of_split(rows, CALIBRATION)
@@ -158,6 +170,9 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
                 seed=settings.seed,
                 table_versions={ROWS: version, **lake.sources(ROWS, version)},
                 lake_root=lake.root,
+                months=months_of(rows),
+                code_version=code_version,
+                reasons=reasons,
             )
         yield dg.Output(record, metadata=_shown(record))
         yield from results(MODEL, verdicts)
@@ -210,6 +225,9 @@ def _shown(record: ModelRecord) -> dict[str, dg.MetadataValue | str]:
         "model_version": f"{record.name}:{record.version}",
         "mlflow_run_id": record.run_id,
         "chosen": record.chosen,
+        "recipe": record.recipe,
+        "months": ", ".join(record.months),
+        "reasons": "\n".join(record.reasons) or "somebody asked for it",
         "table_versions": dg.MetadataValue.json(record.table_versions),
         "cross_validation": table(pd.DataFrame(scores)),
     }

@@ -6,11 +6,13 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from churn_assets.adapters.lake import PROVENANCE
+from churn_assets.adapters.audit import AuditLog
+from churn_assets.adapters.lake import PROVENANCE, Lake
 from churn_assets.contracts.schemas import SOURCE_ROW
 from churn_assets.core import quality
 from churn_assets.core.validation import validate
 from churn_assets.defs.checks import all_passed, check, results
+from churn_assets.defs.gates import GatedConfig, require_open
 from churn_assets.defs.metadata import column_schema, table
 from churn_assets.defs.platform import OWNER, Platform
 
@@ -33,13 +35,18 @@ def definitions(platform: Platform) -> dg.Definitions:
     @dg.multi_asset(
         name="validate_customers",
         specs=_asset_specs(platform),
-        ins={"raw_customers": dg.AssetIn("raw_customers")},
         partitions_def=months,
         check_specs=specs,
     )
     def validate_customers(
-        context: dg.AssetExecutionContext, raw_customers: pd.DataFrame
+        context: dg.AssetExecutionContext,
+        config: GatedConfig,
+        lake: dg.ResourceParam[Lake],
+        audit: dg.ResourceParam[AuditLog],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
+        require_open(context, config, audit)
+        # Read behind the gate: of a month that was never published it says more than the lake.
+        raw_customers = lake.read("raw_customers", [context.partition_key])
         validation = validate(raw_customers, contract, context.partition_key)
         for frame in (validation.accepted, validation.quarantined):
             frame.attrs[PROVENANCE] = raw_customers.attrs[PROVENANCE]

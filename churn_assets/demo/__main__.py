@@ -28,7 +28,7 @@ from churn_assets.settings import SettingsError, load_settings
 MONTHS = 6
 CUSTOMERS = ("raw_customers", "validated_features", "quarantined_customers")
 LABELS = ("churn_labels",)
-MODEL = ("training_set", "churn_model", "evaluation_report", "churn_bento")
+MODEL = ("training_set", "churn_model", "evaluation_report", "promoted_model", "churn_bento")
 DRIFT = ("drift_report",)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

@@ -1,21 +1,28 @@
 """Reports for people: self-contained pages, plots and tables that nothing in the data can break."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from churn_assets.adapters.reports.check_pages import drift_check_page
 from churn_assets.adapters.reports.html import render_drift, render_evaluation
 from churn_assets.adapters.reports.markdown import drift_table, evaluation_table, markdown_image
 from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
 from churn_assets.adapters.reports.words import METRICS, VERDICTS, headline
 from churn_assets.contracts.loading import load_contract
 from churn_assets.core import metrics
-from churn_assets.core.drift import DriftReport, compare_month
+from churn_assets.core.drift import DriftReport, compare_month, compare_traffic
 from churn_assets.core.evaluation import About, EvaluationReport, evaluate
 from churn_assets.core.limits import Limits
+from churn_assets.core.metrics import Interval
+from churn_assets.core.performance import Realised
+from churn_assets.core.scores import prediction_drift
+from churn_assets.core.traffic import as_traffic
 from churn_assets_tests.core.typed_rows import TEXT, typed_rows, with_labels
 
 CONTRACT = load_contract("telecom")
@@ -37,6 +44,30 @@ def compared(rows: int = 300) -> DriftReport:
     month = typed_rows(CONTRACT, rows, seed=2)
     month["location"] = pd.Series([HOSTILE] * rows, dtype=TEXT)
     return compare_month(typed_rows(CONTRACT, 400), month, CONTRACT, Limits(), name="2026-04")
+
+
+def looped() -> DriftReport:
+    """A report with scores, served traffic and what came of both."""
+    month = typed_rows(CONTRACT, 300, seed=2)
+    one = Interval(value=0.8, low=0.7, high=0.9)
+    series = [
+        Realised(month=m, model_version="1", source=source, rows=90, positives=9,
+                 expected_positives=8.5, roc_auc=auc, brier=one, profit_per_customer=one,
+                 in_training=m == "2026-02")
+        for m in ("2026-02", "2026-03") for source in ("scores", "served")
+        for auc in (one, Interval(value=None, low=None, high=None))
+    ]  # fmt: skip
+    asked = month.assign(age="f" * 32, gender="f" * 32, location="f" * 32)
+    asked["tenure"] += 500
+    return compared().model_copy(
+        update={
+            "model_version": "1", "tested_auc": one, "performance": tuple(series),
+            "predictions": prediction_drift([0.9] * 50, [0.1, 0.2, 0.3]),
+            "served": compare_traffic(
+                month, as_traffic(asked, CONTRACT, "2026-04"), CONTRACT, Limits()
+            ),
+        }
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +139,7 @@ def test_the_drift_page_shows_every_verdict_and_feature(drift: DriftReport) -> N
     for one in drift.features:
         assert one.name in page
     assert "What drifted" in page
-    assert "2 of 3 checks failed" in page
+    assert "2 of 6 checks failed" in page
 
 
 def test_one_class_and_empty_months_still_make_pages() -> None:
@@ -158,5 +189,33 @@ def test_every_metric_and_verdict_has_words(
 
 def test_the_headline_counts_failures(drift: DriftReport) -> None:
     same = compare_month(*[typed_rows(CONTRACT, 50)] * 2, CONTRACT, Limits(), name="2026-04")
-    assert headline(same.verdicts) == "All 3 checks passed"
-    assert headline(drift.verdicts) == "2 of 3 checks failed"
+    assert headline(same.verdicts) == "All 6 checks passed"
+    assert headline(drift.verdicts) == "2 of 6 checks failed"
+
+
+def test_the_drift_page_shows_scores_traffic_and_what_came() -> None:
+    report = looped()
+    plots = drift_plots(report)
+    assert list(plots) == ["effects", "predictions", "performance", "served"]
+    page = render_drift(report, plots)
+    assert Page(page).open == []
+    for text in ("What came of it", "(learnt from)", "answers of the service",
+                 "What the service was asked"):  # fmt: skip
+        assert text in page
+    assert "2026-03" in drift_table(report)
+
+
+@pytest.mark.parametrize("make", [looped, partial(compared, rows=0)])
+def test_each_check_has_a_small_page_with_its_plot_and_table(
+    make: Callable[[], DriftReport],
+) -> None:
+    report = make()
+    for name, verdict in report.verdicts.items():
+        page = drift_check_page(report, name)
+        if page != verdict.description:
+            image, _, table = page.partition("\n\n")
+            assert image.startswith(f"![{name}](data:image/png;base64,")
+            assert table.startswith("| ")
+            assert len(page) < 80_000
+        else:
+            assert make is not looped

@@ -13,14 +13,20 @@ from hypothesis import strategies as st
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
 from churn_assets.core.drift import (
+    RETRAINING_CHECKS,
     DriftReport,
-    FeatureDrift,
     compare_month,
+    compare_traffic,
     no_feature_drift,
     no_new_categories,
+    no_prediction_drift,
     nulls_as_in_training,
+    served_traffic_as_training,
 )
+from churn_assets.core.feature_drift import FeatureDrift
 from churn_assets.core.limits import Limits
+from churn_assets.core.scores import prediction_drift
+from churn_assets.core.traffic import as_traffic
 from churn_assets_tests.core.typed_rows import typed_rows
 
 CONTRACT = load_contract("telecom")
@@ -205,7 +211,8 @@ def test_empty_sides_have_defined_results(training: pd.DataFrame, month: pd.Data
     report = compared(month, training)
     json.loads(report.model_dump_json(), parse_constant=pytest.fail)
     looked_at = bool(len(training) and len(month))
-    assert all(verdict.passed is looked_at for verdict in report.verdicts.values())
+    for check in (no_feature_drift, no_new_categories, nulls_as_in_training):
+        assert check(report).passed is looked_at
 
 
 @pytest.mark.parametrize("name", ["avg_call_minutes", "age", "location"])
@@ -253,3 +260,64 @@ def test_a_hundred_thousand_rows_take_seconds() -> None:
     start = time.perf_counter()
     assert compared(month, training).drifted == ()
     assert time.perf_counter() - start < 6  # 0.15 s on an idle machine
+
+
+def test_scores_are_compared_with_those_of_the_test_rows() -> None:
+    tested = np.linspace(0.01, 0.5, 500)
+    report = compared()
+    assert no_prediction_drift(report).passed
+    assert "was not scored" in no_prediction_drift(report).description
+    for scores, passed in ((tested, True), (tested + 0.3, False)):
+        told = {"predictions": prediction_drift(scores, tested)}
+        assert no_prediction_drift(report.model_copy(update=told)).passed is passed
+
+
+def served(rows: int, **changed: Any) -> DriftReport:
+    """What the service was asked: the first rows of the month, personal columns hidden."""
+    asked = MONTH.head(rows).assign(**changed)
+    for column in CONTRACT.features:
+        if column.personal:
+            asked[column.name] = "f" * 32
+    found = compare_traffic(TRAINING, as_traffic(asked, CONTRACT, "2026-04"), CONTRACT, Limits())
+    return compared().model_copy(update={"served": found})
+
+
+def test_served_features_are_compared_but_for_pseudonyms() -> None:
+    report = served(1000)
+    assert report.served is not None
+    names = {one.name for one in report.served.features}
+    assert names == set(CONTRACT.model_inputs) - {"age", "gender", "location"}
+    assert served_traffic_as_training(report).passed
+    moved = served(1000, tenure=MONTH["tenure"] + 500)
+    verdict = served_traffic_as_training(moved)
+    assert not verdict.passed
+    assert verdict.numbers["drifted"] == "tenure"
+
+
+def test_what_is_derived_from_a_pseudonym_is_left_out() -> None:
+    columns = [c.model_copy(update={"personal": c.name == "tenure"}) for c in CONTRACT.columns]
+    contract = CONTRACT.model_copy(update={"columns": tuple(columns)})
+    asked = as_traffic(MONTH.assign(tenure="f" * 32), contract, "2026-04")
+    found = compare_traffic(TRAINING, asked, contract, Limits())
+    assert found is not None
+    assert not {"tenure", "late_payment_rate"} & {one.name for one in found.features}
+
+
+@pytest.mark.parametrize(("rows", "passed"), [(199, True), (200, False), (201, False)])
+def test_few_predictions_are_not_judged(rows: int, passed: bool) -> None:
+    verdict = served_traffic_as_training(served(rows, tenure=MONTH["tenure"] + 500))
+    assert verdict.passed is passed
+    assert ("this is not judged" in verdict.description) is passed
+
+
+def test_no_traffic_passes_with_words() -> None:
+    assert compare_traffic(TRAINING, as_traffic(MONTH.iloc[:0], CONTRACT, "m"), CONTRACT,
+                           Limits()) is None  # fmt: skip
+    verdict = served_traffic_as_training(compared())
+    assert verdict.passed
+    assert "asked nothing" in verdict.description
+
+
+def test_what_asks_for_retraining_are_checks_of_the_report_but_not_of_traffic() -> None:
+    assert set(compared().verdicts) - set(RETRAINING_CHECKS) == {"served_traffic_as_training"}
+    assert set(RETRAINING_CHECKS) < set(compared().verdicts)

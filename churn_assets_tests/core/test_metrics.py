@@ -210,3 +210,28 @@ def test_twenty_thousand_rows_take_seconds() -> None:
     start = time.perf_counter()
     bootstrap(scored.metrics, 20_000, resamples=500, seed=0)
     assert time.perf_counter() - start < 10  # a second on an idle machine
+
+
+def test_classes_are_drawn_apart_and_a_customers_rows_together() -> None:
+    classes = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+    for weights in bootstrap_weights(6, 50, 0, classes=classes):
+        assert (weights @ classes == 2).all()
+        assert (weights.sum(axis=1) == 6).all()
+    customers = np.array([0, 0, 1, 2, 3, 3])  # the first and the last left in one of two months
+    for weights in bootstrap_weights(6, 50, 0, customers, classes):
+        assert (weights[:, 0] == weights[:, 1]).all()
+        assert (weights[:, 0] + weights[:, 4] == 2).all()
+        assert (weights[:, 2] + weights[:, 3] == 2).all()
+
+
+@given(weighted_rows())
+@settings(deadline=None, max_examples=50)
+def test_auc_and_profit_alone_are_those_of_all_metrics(
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    y, p, weights = rows
+    scored = Scored.of(y, p, ECONOMICS)
+    alone, everything = scored.auc_and_profit(weights[None]), scored.metrics(weights[None])
+    assert set(alone) == {"roc_auc", "profit_per_customer"}
+    for name, values in alone.items():
+        assert values == pytest.approx(everything[name], rel=1e-12), name

@@ -19,7 +19,7 @@ def render_evaluation(report: EvaluationReport, plots: Plots) -> str:
 
 def render_drift(report: DriftReport, plots: Plots) -> str:
     """One self-contained page on a month's drift, with its `drift_plots`."""
-    return _render("drift.html.j2", report, plots, features=most_moved_first(report))
+    return _render("drift.html.j2", report, plots, features=most_moved_first(report.features))
 
 
 def _render(

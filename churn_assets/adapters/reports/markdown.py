@@ -2,10 +2,12 @@
 
 import base64
 from collections.abc import Iterable
+from itertools import pairwise
 
 from churn_assets.adapters.reports.words import (
     METRICS,
     NOTHING,
+    SOURCES,
     TESTS,
     VERDICTS,
     interval,
@@ -13,8 +15,11 @@ from churn_assets.adapters.reports.words import (
     p_value,
     percent,
 )
-from churn_assets.core.drift import DriftReport, FeatureDrift
+from churn_assets.core.drift import DriftReport
 from churn_assets.core.evaluation import EvaluationReport
+from churn_assets.core.feature_drift import FeatureDrift
+from churn_assets.core.performance import Realised
+from churn_assets.core.scores import PredictionDrift
 from churn_assets.core.verdict import Verdict
 
 
@@ -56,23 +61,59 @@ def evaluation_table(report: EvaluationReport) -> str:
 
 
 def drift_table(report: DriftReport) -> str:
-    """Verdicts, and every feature with the ones that drifted first."""
+    """Verdicts, every feature with the ones that drifted first, and what came of the scores."""
+    parts = [_verdicts(report.verdicts), feature_table(report.features)]
+    if report.performance:
+        parts.append(performance_table(report.performance))
+    return "\n\n".join(parts)
+
+
+def feature_table(features: Iterable[FeatureDrift]) -> str:
+    """Every feature against training, the ones that drifted first."""
     rows = [
         (one.name, TESTS[one.test], number(one.effect), p_value(one.corrected_p_value),
          number(one.psi), percent(one.training.null_share), percent(one.month.null_share),
          percent(one.unseen_share), "; ".join(one.reasons) or "no")
-        for one in most_moved_first(report)
+        for one in most_moved_first(features)
     ]  # fmt: skip
     header = (
         "Feature", "Test", "Effect", "Corrected p", "PSI", "Nulls in training", "Nulls now",
         "New categories", "Drifted",
     )  # fmt: skip
-    return "\n\n".join((_verdicts(report.verdicts), _table(header, rows)))
+    return _table(header, rows)
 
 
-def most_moved_first(report: DriftReport) -> list[FeatureDrift]:
+def performance_table(series: Iterable[Realised]) -> str:
+    """What came of each month, the latest first."""
+    rows = [
+        (one.month, one.model_version, SOURCES[one.source], number(one.rows, 0),
+         number(one.expected_positives, 0), number(one.positives, 0), interval(one.roc_auc),
+         interval(one.brier), interval(one.profit_per_customer, 2),
+         "no, the model learnt from it" if one.in_training else "yes")
+        for one in sorted(series, key=lambda one: one.month, reverse=True)
+    ]  # fmt: skip
+    header = (
+        "Month", "Model", "What", "Customers", "Foreseen to leave", "Left", "ROC AUC", "Brier",
+        "Profit per customer", "New to the model",
+    )  # fmt: skip
+    return _table(header, rows)
+
+
+def prediction_table(drift: PredictionDrift) -> str:
+    """The month's scores by the deciles of the test rows."""
+    bounds = [0.0, *drift.edges, 1.0]
+    rows = [
+        (f"{low:.1%} to {high:.1%}", percent(tested), percent(now))
+        for (low, high), tested, now in zip(
+            pairwise(bounds), drift.tested, drift.month, strict=True
+        )
+    ]
+    return _table(("Churn probability", "Test rows", "The month"), rows)
+
+
+def most_moved_first(features: Iterable[FeatureDrift]) -> list[FeatureDrift]:
     """The features, those that drifted before the others, then by falling effect."""
-    return sorted(report.features, key=lambda one: (not one.drifted, -(one.effect or 0.0)))
+    return sorted(features, key=lambda one: (not one.drifted, -(one.effect or 0.0)))
 
 
 def _verdicts(verdicts: dict[str, Verdict]) -> str:

@@ -3,7 +3,7 @@
 Matplotlib is imported when the first plot is drawn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +19,7 @@ Report = TypeVar("Report", EvaluationReport, DriftReport)
 BLUE, RED, GREY, INK = "#2457a6", "#b3261e", "#8a94a3", "#1c2530"
 SIZE = (6.0, 4.0)
 DPI = 150
+EFFECT = "Effect: 0 is as in training, 1 has nothing in common"
 
 
 def evaluation_plots(report: EvaluationReport) -> dict[str, bytes]:
@@ -34,13 +35,44 @@ def evaluation_plots(report: EvaluationReport) -> dict[str, bytes]:
 
 
 def drift_plots(report: DriftReport) -> dict[str, bytes]:
-    """PNG images by name: "effects", how far each feature moved, with the limit."""
-    height = 1.2 + 0.3 * len(report.features)
-    return {"effects": _png(_effects, report, (8.0, height))}
+    """PNG images by name: "effects" of the features, and what there is of the rest.
+
+    The rest is "predictions", the scores beside those of the test rows; "performance", ROC AUC by
+    month; and "served", effects of the features that the service was asked about.
+    """
+    there = {
+        "effects": True,
+        "predictions": report.predictions is not None,
+        "performance": bool(report.performance),
+        "served": report.served is not None,
+    }
+    return {name: drift_plot(report, name) for name, drawn in there.items() if drawn}
+
+
+def drift_plot(report: DriftReport, name: str, dpi: int = DPI) -> bytes:
+    """One PNG: those of `drift_plots`, and "nulls" and "unseen" of the features.
+
+    Raises:
+        KeyError: there is no such plot.
+    """
+    drawings: dict[str, Callable[[Axes, DriftReport], None]] = {
+        "effects": _effects,
+        "nulls": _nulls,
+        "unseen": _unseen,
+        "served": _served,
+        "predictions": _predictions,
+        "performance": _performance,
+    }
+    bars = report.served.features if name == "served" and report.served else report.features
+    wide = name in ("predictions", "performance")
+    return _png(drawings[name], report, SIZE if wide else (8.0, 1.2 + 0.3 * len(bars)), dpi)
 
 
 def _png(
-    draw: Callable[["Axes", Report], None], report: Report, size: tuple[float, float]
+    draw: Callable[["Axes", Report], None],
+    report: Report,
+    size: tuple[float, float],
+    dpi: int = DPI,
 ) -> bytes:
     from matplotlib.figure import Figure
 
@@ -53,7 +85,7 @@ def _png(
     axes.set_axisbelow(True)
     draw(axes, report)
     file = BytesIO()
-    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
     return file.getvalue()
 
 
@@ -138,17 +170,90 @@ def _gains(axes: "Axes", report: EvaluationReport) -> None:
 
 
 def _effects(axes: "Axes", report: DriftReport) -> None:
-    features = most_moved_first(report)[::-1]
+    bars = [(one.name, one.effect, one.drifted) for one in most_moved_first(report.features)]
+    _bars(axes, bars, report.limits.min_drift_effect, EFFECT)
+
+
+def _served(axes: "Axes", report: DriftReport) -> None:
+    features = report.served.features if report.served else ()
+    bars = [(one.name, one.effect, one.drifted) for one in most_moved_first(features)]
+    _bars(axes, bars, report.limits.min_drift_effect, EFFECT)
+
+
+def _nulls(axes: "Axes", report: DriftReport) -> None:
+    limit = report.limits.max_null_share_rise
+    rises = [(one.name, one.null_share_rise or 0.0) for one in report.features]
+    bars = [(n, max(r, 0.0), r > limit) for n, r in sorted(rises, key=lambda one: -one[1])]
+    _bars(axes, bars, limit, "Rise of the share of nulls")
+
+
+def _unseen(axes: "Axes", report: DriftReport) -> None:
+    limit = report.limits.max_unseen_share
+    features = sorted(report.features, key=lambda one: -one.unseen_share)
+    bars = [(one.name, one.unseen_share, one.unseen_share > limit) for one in features]
+    _bars(axes, bars, limit, "Share of rows with a category that training never saw")
+
+
+def _bars(
+    axes: "Axes", bars: Sequence[tuple[str, float | None, bool]], limit: float, label: str
+) -> None:
+    """A bar a feature, the first one on top, those beyond the limit in red."""
+    from_below = bars[::-1]
     axes.barh(
-        [one.name for one in features],
-        [one.effect or 0.0 for one in features],
-        color=[RED if one.drifted else BLUE for one in features],
+        [name for name, _, _ in from_below],
+        [value or 0.0 for _, value, _ in from_below],
+        color=[RED if beyond else BLUE for _, _, beyond in from_below],
         height=0.6,
     )
-    limit = report.limits.min_drift_effect
     axes.axvline(limit, color=INK, linestyle="--", label=f"limit, {limit:g}")
-    largest = max(one.effect or 0.0 for one in features)
-    axes.set(xlabel="Effect: 0 is as in training, 1 has nothing in common",
-             xlim=(0, min(1.0, 1.15 * max(largest, limit * 1.5))))  # fmt: skip
+    largest = max((value or 0.0 for _, value, _ in bars), default=0.0)
+    axes.set(xlabel=label, xlim=(0, min(1.0, 1.15 * max(largest, limit * 1.5))))
     axes.grid(axis="y", visible=False)
     axes.legend(frameon=False, fontsize=9, loc="lower right")
+
+
+def _predictions(axes: "Axes", report: DriftReport) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    drift = report.predictions
+    if drift is None:
+        return
+    places = range(len(drift.tested))
+    bounds = [0.0, *drift.edges, 1.0]
+    width = 0.4
+    axes.bar([x - width / 2 for x in places], drift.tested, width, color=GREY, label="test rows")
+    axes.bar([x + width / 2 for x in places], drift.month, width, color=BLUE, label=report.name)
+    axes.set_xticks(list(places), [f"{low:.1%}" for low in bounds[:-1]], rotation=45)
+    axes.set(xlabel="Churn probability from", ylabel="Share of the customers")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.grid(axis="x", visible=False)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _performance(axes: "Axes", report: DriftReport) -> None:
+    months = sorted({one.month for one in report.performance})
+    for source, color, shift in (("scores", BLUE, -0.08), ("served", RED, 0.08)):
+        for learnt, marker, words in ((False, "o", ""), (True, "x", ", learnt from")):
+            shown = [
+                (months.index(one.month) + shift, auc.value, auc.low, auc.high)
+                for one in report.performance
+                if one.source == source and one.in_training is learnt
+                for auc in (one.roc_auc,)
+                if auc.value is not None and auc.low is not None and auc.high is not None
+            ]
+            if shown:
+                x, y, low, high = zip(*shown, strict=True)
+                # A percentile interval need not hold the value.
+                below = [max(a - b, 0.0) for a, b in zip(y, low, strict=True)]
+                above = [max(b - a, 0.0) for a, b in zip(y, high, strict=True)]
+                axes.errorbar(
+                    x, y, yerr=[below, above], color=color, fmt=marker, capsize=3,
+                    label=f"{source}{words}, 95% interval",
+                )  # fmt: skip
+    if report.tested_auc and report.tested_auc.value is not None:
+        level, limit = report.tested_auc.value, report.limits.max_auc_drop
+        axes.axhline(level, color=GREY, label=f"test of version {report.model_version}")
+        axes.axhline(level - limit, color=INK, linestyle="--", label=f"limit, {limit:g} below")
+    axes.set_xticks(range(len(months)), months, rotation=45)
+    axes.set(xlabel="Month", ylabel="ROC AUC", xlim=(-0.5, len(months) - 0.5))
+    axes.legend(frameon=False, fontsize=8, loc="best")

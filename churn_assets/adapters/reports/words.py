@@ -11,6 +11,9 @@ VERDICTS = {
     "no_feature_drift": "Features are as in training",
     "no_new_categories": "No new categories",
     "nulls_as_in_training": "Nulls are as in training",
+    "no_prediction_drift": "Scores spread as when tested",
+    "performance_holds": "As good as when tested",
+    "served_traffic_as_training": "Served traffic is as in training",
 }
 
 _BY_SHARE = {
@@ -57,6 +60,8 @@ METRICS = {
 
 NOTHING = "-"
 """Stands where there is no number."""
+
+SOURCES = {"scores": "scores", "served": "answers of the service"}
 
 TESTS = {"kolmogorov_smirnov": "Kolmogorov-Smirnov", "chi_squared": "Chi squared"}
 

@@ -1,6 +1,6 @@
 """CSV or Parquet at any fsspec URL: one file, or one a month."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ from churn_assets.adapters.sources.source import (
     as_snapshot,
     source_text,
 )
-from churn_assets.adapters.sources.tabular import read_table
+from churn_assets.adapters.sources.tabular import file_version, read_table
 from churn_assets.contracts.contract import Contract
 
 MONTH_SLOT = "{month}"
@@ -37,6 +37,10 @@ class FileSource:
     labels_path: str | None = None
     separator: str = ","
     encoding: str = "utf-8-sig"
+    _kept: dict[tuple[str, str], frozenset[str]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Months of files of many months: time saved, never another answer."""
 
     def snapshot(self, month: str) -> pd.DataFrame:
         path = self.customers.replace(MONTH_SLOT, month)
@@ -47,9 +51,31 @@ class FileSource:
         path = template.replace(MONTH_SLOT, month)
         return as_labels(self._rows(path, template, month), self.contract, month, path)
 
+    def customers_version(self, month: str) -> str | None:
+        return self._version(self.customers, month)
+
+    def labels_version(self, month: str) -> str | None:
+        return self._version(self.labels_path or self.customers, month)
+
     @property
     def single_snapshot(self) -> bool:
         return MONTH_SLOT not in self.customers and self.contract.month is None
+
+    def _version(self, template: str, month: str) -> str | None:
+        version = file_version(template.replace(MONTH_SLOT, month))
+        if version is None or MONTH_SLOT in template or self.contract.month is None:
+            return version
+        return version if month in self._months_of(template, version) else None
+
+    def _months_of(self, path: str, version: str) -> frozenset[str]:
+        """Months in a file of many; the file is read once a version."""
+        if (path, version) not in self._kept:
+            frame = read_table(path, self.separator, self.encoding)
+            name = self.contract.month.source_name if self.contract.month else ""
+            if name not in frame:
+                raise SourceError(f"{path} lacks the month column {name}")
+            self._kept[path, version] = frozenset(_months(frame[name], path))
+        return self._kept[path, version]
 
     def _rows(self, path: str, template: str, month: str) -> pd.DataFrame:
         frame = read_table(path, self.separator, self.encoding)

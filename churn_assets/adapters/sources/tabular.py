@@ -40,6 +40,22 @@ def read_table(path: str, separator: str, encoding: str) -> pd.DataFrame:
             return _read_csv(csv.reader(lines, delimiter=separator, strict=True), path)
 
 
+def file_version(path: str) -> str | None:
+    """A text that changes with the file at a path or URL; None where there is none.
+
+    Raises:
+        SourceError: the file system does not answer, or its URL cannot be opened here.
+    """
+    try:
+        with _faults_named(path, "bytes"):
+            system, inner = fsspec.url_to_fs(path)
+            return str(system.ukey(inner))
+    except SourceUnavailableError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
 def _read_csv(reader: "Reader", path: str) -> pd.DataFrame:
     # pandas renames repeated columns and fills short rows; pyarrow takes a quote that never ends
     # for the end of the file. Python's own reader leaves none of it to chance.

@@ -1,0 +1,60 @@
+"""Which runbook helps with what; the runbooks are sections of docs/operations.md."""
+
+from collections.abc import Mapping
+
+DOCUMENT = "docs/operations.md"
+
+LATE, STALE, CONTRACT = "data-late", "asset-stale", "contract-broken"
+DRIFT, WORSE, REFUSED = "drift-found", "model-got-worse", "promotion-refused"
+ROLLBACK, FAILED, DEFECT = "rollback", "run-failed", "model-is-not-what-was-trained"
+AUDIT, SERVING = "audit-chain-broken", "serving-does-not-match-training"
+
+OF_ASSET: Mapping[str, str] = {
+    "raw_customers": CONTRACT,
+    "churn_labels": CONTRACT,
+    "validated_features": CONTRACT,
+    "training_set": CONTRACT,
+    "churn_model": DEFECT,
+    "evaluation_report": WORSE,
+    "promoted_model": REFUSED,
+    "customer_scores": DRIFT,
+    "served_traffic": SERVING,
+    "drift_report": DRIFT,
+    "churn_bento": DEFECT,
+}
+"""For the checks of an asset."""
+
+OF_CHECK: Mapping[str, str] = {
+    "performance_holds": WORSE,
+    "served_traffic_as_training": SERVING,
+    "audit_chain_unbroken": AUDIT,
+    "approval_recorded": AUDIT,
+    "every_customer_scored": FAILED,
+}
+"""For checks that another runbook helps with than their asset's."""
+
+OF_SOURCE = {"customer_deliveries", "label_deliveries", "raw_customers", "churn_labels"}
+
+
+def of_check(asset: str, name: str) -> str:
+    """The runbook for a failed check."""
+    return _anchor(OF_CHECK.get(name) or OF_ASSET.get(asset, FAILED))
+
+
+def of_freshness(asset: str) -> str:
+    """The runbook for an asset that is less fresh than promised."""
+    return _anchor(LATE if asset in OF_SOURCE else STALE)
+
+
+def of_run() -> str:
+    """The runbook for a failed run."""
+    return _anchor(FAILED)
+
+
+def of_decision(action: str) -> str:
+    """The runbook for a decision that people are told of: how to look into it, and undo it."""
+    return _anchor({"retraining": DRIFT, "override": CONTRACT}.get(action, ROLLBACK))
+
+
+def _anchor(name: str) -> str:
+    return f"{DOCUMENT}#{name}"

@@ -1,0 +1,129 @@
+"""The audit log over a real lake: one unbroken chain, and whoever changes it is found."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
+from upath import UPath
+
+from churn_assets.adapters.audit import TABLE, AuditError, AuditLog, remembered_hash
+from churn_assets.adapters.lake import Lake
+from churn_assets_tests.documents import ROOT
+
+EACH = 20
+WRITER = """
+import sys
+from churn_assets.adapters.audit import AuditLog
+from churn_assets.adapters.lake import Lake
+for i in range(int(sys.argv[3])):
+    AuditLog(Lake(sys.argv[1])).append(
+        action="override", actor=sys.argv[2], subject="a", reason=str(i), evidence={"i": i}
+    )
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> AuditLog:
+    audit = AuditLog(Lake(str(tmp_path / "lake")))
+    for i in range(3):
+        audit.append(
+            action="promotion", actor="ada", subject="m", reason=f"reason {i}", after=str(i),
+            evidence={"auc": 0.1 + 0.2, "checks": ["a", None], "run": {"id": i}},
+        )  # fmt: skip
+    return audit
+
+
+def rewrite(log: AuditLog, rows: pd.DataFrame) -> None:
+    """What one does who may write to the lake."""
+    uri = f"{log.lake.root}/{TABLE}"
+    DeltaTable(uri).alter.set_table_properties({"delta.appendOnly": "false"})
+    write_deltalake(uri, rows, mode="overwrite")
+
+
+def test_what_was_written_is_read_again_whole(log: AuditLog) -> None:
+    entries = log.entries()
+    assert [(e.sequence, e.after, e.reason) for e in entries] == [
+        (1, "0", "reason 0"), (2, "1", "reason 1"), (3, "2", "reason 2"),
+    ]  # fmt: skip
+    assert entries[2].evidence == {"auc": 0.1 + 0.2, "checks": ["a", None], "run": {"id": 2}}
+    assert log.verify().passed
+    assert log.verify(anchor=entries[1].hash).passed
+
+
+def test_a_log_of_nothing_is_whole(tmp_path: Path) -> None:
+    empty = AuditLog(Lake(str(tmp_path)))
+    assert empty.entries() == []
+    assert empty.verify().passed
+
+
+def test_two_processes_at_once_make_one_unbroken_chain(tmp_path: Path) -> None:
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), name, str(EACH)], cwd=ROOT,
+            stderr=subprocess.PIPE, text=True,
+        )
+        for name in ("ada", "bob")
+    ]  # fmt: skip
+    for writer in writers:
+        _, said = writer.communicate(timeout=100)
+        assert writer.returncode == 0, said
+    log = AuditLog(Lake(str(tmp_path)))
+    entries = log.entries()
+    assert [entry.sequence for entry in entries] == list(range(1, 2 * EACH + 1))
+    for name in ("ada", "bob"):
+        own = [entry.reason for entry in entries if entry.actor == name]
+        assert own == [str(i) for i in range(EACH)]
+    assert log.verify().passed
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "named"),
+    [
+        ("actor", "eve", "Entry 2 was altered"),
+        ("evidence", "{}", "Entry 2 was altered"),
+        ("evidence", "no json", "Entry 2 was altered: entry 2 of audit_log cannot be read"),
+        ("at", "2020-01-01T00:00:00Z", "Entry 2 was altered"),
+        ("sequence", 7, "Entry 2 is missing: in its place stands entry 3"),
+        ("reason", None, "Entry 2 was altered: entry 2 of audit_log cannot be read"),
+    ],
+)
+def test_an_altered_entry_is_named(log: AuditLog, column: str, value: object, named: str) -> None:
+    rows = log.lake.read(TABLE)
+    rows.loc[rows["sequence"] == 2, column] = value
+    rewrite(log, rows)
+    verdict = log.verify()
+    assert not verdict.passed
+    assert verdict.description.startswith(named)
+    assert verdict.numbers["first_altered"] == 2
+
+
+def test_an_end_cut_off_is_found_by_whoever_remembers_it(log: AuditLog) -> None:
+    last = log.entries()[-1].hash
+    rows = log.lake.read(TABLE)
+    rewrite(log, rows[rows["sequence"] < 3].reset_index(drop=True))
+    assert log.verify().passed
+    assert log.verify(anchor=last).description.startswith("Entry 3 is missing")
+
+
+def test_nothing_is_added_behind_an_entry_that_cannot_be_read(log: AuditLog) -> None:
+    rows = log.lake.read(TABLE)
+    rows.loc[rows["sequence"] == 2, "evidence"] = "{"
+    rewrite(log, rows)
+    with pytest.raises(AuditError, match="entry 2 of audit_log cannot be read"):
+        log.append(action="override", actor="ada", subject="a", reason="r")
+
+
+def test_the_table_only_grows(log: AuditLog) -> None:
+    with pytest.raises(DeltaError, match="append"):
+        DeltaTable(f"{log.lake.root}/{TABLE}").delete("sequence = 1")
+
+
+def test_the_hash_that_the_champions_record_remembers(tmp_path: Path) -> None:
+    record = UPath(tmp_path / "promoted_model.json")
+    assert remembered_hash(record) == ""
+    record.write_text('{"audit_hash": "abc"}')
+    assert remembered_hash(record) == "abc"
