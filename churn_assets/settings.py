@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = None
     """MLflow server; a sqlite file in `<home>` where it is not set."""
     retries: int = Field(3, ge=0, le=10)
-    """How often reading a source is tried again."""
+    """How often a step that failed is tried again."""
     retry_delay: float = Field(2.0, ge=0, le=600)
     """Seconds before the first retry; doubled with each."""
     bootstrap_resamples: int = Field(500, ge=100, le=10_000)

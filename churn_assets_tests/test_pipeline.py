@@ -284,11 +284,12 @@ def test_the_ui_shows_columns_with_their_marks(made_house: House) -> None:
 
 def test_every_asset_has_a_group_an_owner_kinds_a_version_and_words() -> None:
     definitions = Graph(Settings()).definitions
+    made_here = definitions.resolve_asset_graph().materializable_asset_keys
     for spec in definitions.resolve_all_asset_specs():
         assert spec.group_name in {"data", "model", "monitoring", "serving"}, spec.key
         assert spec.owners, spec.key
         assert spec.kinds, spec.key
-        assert spec.code_version, spec.key
+        assert spec.code_version or spec.key not in made_here, spec.key
         assert len(spec.description or "") > 60, spec.key
 
 

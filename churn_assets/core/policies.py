@@ -72,7 +72,3 @@ class AutomationPolicy(Policy):
     """Between two looks at sources, conditions, reasons to retrain and incidents."""
     traffic_cron: str = "0 5 * * *"
     """When the service's prediction log is read, in UTC."""
-    retries: int = Field(2, ge=0, le=10)
-    """How often a failed step is tried again."""
-    retry_delay: float = Field(30.0, ge=0, le=3600)
-    """Seconds before the first of these; doubled with each."""

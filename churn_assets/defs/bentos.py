@@ -38,6 +38,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         name=BENTO,
         ins={"promoted_model": dg.AssetIn("promoted_model")},
         check_specs=CHECKS,
+        retry_policy=platform.retries,
         output_required=False,
         io_manager_key="documents",
         group_name="serving",

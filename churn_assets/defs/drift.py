@@ -54,6 +54,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         deps=[SCORES, TRAFFIC, *_labels_then(platform)],
         partitions_def=months,
         check_specs=specs,
+        retry_policy=platform.retries,
         io_manager_key="documents",
         group_name="monitoring",
         owners=[OWNER],
@@ -138,10 +139,14 @@ def _predictions(
 def _performance(
     platform: Platform, lake: Lake, model: ModelRecord, month: str
 ) -> tuple[Realised, ...]:
-    """What came of every month so far that was scored, or asked about, and has its labels."""
+    """What came of the latest months that were scored, or asked about, and have their labels.
+
+    As many of them as a model learns from; older ones are in older reports.
+    """
     contract = platform.contract
     horizon = 0 if platform.source.single_snapshot else contract.horizon_months
     known = [one for one in lake.months(LABELS) if one <= last_realised(month, horizon)]
+    known = known[-platform.settings.training_months :]
     scores, traffic, labels = (_of_months(lake, name, known) for name in (SCORES, TRAFFIC, LABELS))
     return realised(
         scores,

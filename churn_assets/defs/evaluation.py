@@ -36,6 +36,7 @@ def definitions(platform: Platform) -> dg.Definitions:
     @dg.asset(
         name=REPORT,
         check_specs=CHECKS,
+        retry_policy=platform.retries,
         io_manager_key="documents",
         ins={"churn_model": dg.AssetIn("churn_model")},
         deps=["training_set"],

@@ -54,6 +54,16 @@ class Platform:
         used = self.settings.training_months + self.contract.horizon_months
         return list(self.closed_months.get_partition_keys()[-used:])
 
+    @property
+    def retries(self) -> dg.RetryPolicy:
+        """How a step that failed tries again, before it is left and told of."""
+        return dg.RetryPolicy(
+            max_retries=self.settings.retries,
+            delay=self.settings.retry_delay,
+            backoff=dg.Backoff.EXPONENTIAL,
+            jitter=dg.Jitter.PLUS_MINUS,
+        )
+
     def code_version(self, number: int) -> str:
         """Version of an asset's code, of which the contract is a part."""
         return f"{number}-{self.contract.fingerprint}"

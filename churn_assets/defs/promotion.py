@@ -36,6 +36,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "evaluation_report": dg.AssetIn("evaluation_report"),
         },
         check_specs=CHECKS,
+        retry_policy=platform.retries,
         output_required=False,
         io_manager_key="documents",
         group_name="model",

@@ -92,6 +92,8 @@ def event_of(found: Sequence[Reason]) -> dg.AssetMaterialization:
 def reasons_of_run(context: dg.AssetExecutionContext) -> tuple[str, ...]:
     """The reasons that a training answers, as text; they become a tag of its run."""
     found = tuple(f"{reason.key}: {reason.text}" for reason in answered(context.instance))
+    if not found and _newest_model(context.instance) is None:
+        found = ("first: there was no model yet",)
     if found:
         context.instance.add_run_tags(context.run.run_id, {TAG: "; ".join(found)})
     return found

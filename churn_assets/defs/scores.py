@@ -49,6 +49,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         },
         partitions_def=months,
         check_specs=specs,
+        retry_policy=platform.retries,
         output_required=False,
         # Its columns are not the contract's, whatever they are called.
         io_manager_key="text_tables",

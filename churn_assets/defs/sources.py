@@ -47,7 +47,7 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
         deps=[deliveries.CUSTOMERS],
         partitions_def=months,
         check_specs=specs,
-        retry_policy=_retries(platform),
+        retry_policy=platform.retries,
         output_required=False,
         io_manager_key="text_tables",
         group_name="data",
@@ -103,7 +103,7 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
         deps=[RAW, deliveries.LABELS],
         partitions_def=months,
         check_specs=specs,
-        retry_policy=_retries(platform),
+        retry_policy=platform.retries,
         output_required=False,
         io_manager_key="typed_tables",
         group_name="data",
@@ -142,15 +142,6 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
         yield from results(LABELS, verdicts)
 
     return churn_labels
-
-
-def _retries(platform: Platform) -> dg.RetryPolicy:
-    return dg.RetryPolicy(
-        max_retries=platform.settings.retries,
-        delay=platform.settings.retry_delay,
-        backoff=dg.Backoff.EXPONENTIAL,
-        jitter=dg.Jitter.PLUS_MINUS,
-    )
 
 
 def final(error: SourceError) -> Exception:

@@ -38,6 +38,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         ins={"validated_features": dg.AssetIn("validated_features")},
         partitions_def=months,
         check_specs=specs,
+        retry_policy=platform.retries,
         # Personal columns are pseudonyms here: the contract's types do not hold.
         io_manager_key="text_tables",
         group_name="monitoring",

@@ -37,6 +37,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         specs=_asset_specs(platform),
         partitions_def=months,
         check_specs=specs,
+        retry_policy=platform.retries,
     )
     def validate_customers(
         context: dg.AssetExecutionContext,

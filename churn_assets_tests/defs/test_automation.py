@@ -59,8 +59,8 @@ def test_a_month_is_pulled_once_it_is_delivered(whole: SmallGraph) -> None:
     whole.deliver("customer_deliveries", "2026-08")
     whole.deliver("label_deliveries", "2026-07")
     assert sorted_by_tick(whole) == [
-        ("2026-07", ["churn_labels"]),
         ("2026-08", names(CHAIN + " customer_scores")),
+        ("2026-07", ["churn_labels"]),
         ("2026-08", ["drift_report"]),
         (None, ["training_set"]),
     ]
