@@ -164,21 +164,25 @@ def deliver(
     messages: Sequence[Message],
     ways: Sequence[Channel],
     taken: Collection[str],
+    keep: Callable[[Sequence[str]], None],
     *,
     retries: int,
     patience: float = PATIENCE,
-) -> tuple[list[str], list[str]]:
+) -> list[str]:
     """Sends every message on every way that has not taken it yet.
 
     Args:
         taken: receipts of what was taken before.
+        keep: is given all receipts of these messages after each one that is taken, so that
+            a process that dies does not send it again.
         retries: how often a message is sent again that was not taken.
         patience: seconds for each way; what they do not suffice for is left for another time.
 
     Returns:
-        All receipts, the earlier ones too; and what went wrong, in words without secrets.
+        What went wrong, in words without secrets.
     """
-    receipts, faults = list(taken), []
+    wanted = {f"{message.id}@{way.name}" for way in ways for message in messages}
+    receipts, faults = sorted(wanted.intersection(taken)), []
     for way in ways:
         ends, left = time.monotonic() + patience, 0
         for message in messages:
@@ -191,11 +195,12 @@ def deliver(
             try:
                 _patiently(retries, seconds)(way.send, message)
                 receipts.append(receipt)
+                keep(receipts)
             except DeliveryError as error:
                 faults.append(f"{headline(message)}: {error}")
         if left:
             faults.append(f"{left} message(s) wait for more time on the way {way.name}")
-    return receipts, faults
+    return faults
 
 
 def _for_good(error: Exception) -> bool:

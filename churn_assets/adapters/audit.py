@@ -1,7 +1,7 @@
 """The audit log: a table in the lake that only grows, one row an entry."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 from upath import UPath
 
-from churn_assets.adapters.lake import Lake, LakeError
+from churn_assets.adapters.lake import PROVENANCE, Lake, LakeError
 from churn_assets.core.audit import AuditEntry, broken, canonical, next_entry, verify
 from churn_assets.core.verdict import Verdict
 
@@ -41,6 +41,7 @@ class AuditLog:
         before: str = "",
         after: str = "",
         evidence: Mapping[str, Any] | None = None,
+        require: Callable[[Sequence[AuditEntry]], None] = lambda _: None,
     ) -> AuditEntry:
         """Adds a decision at the end; of two that do so at once, one comes behind the other.
 
@@ -50,6 +51,7 @@ class AuditLog:
             subject: an asset, or a registered model.
             before, after: the state left and the one reached.
             evidence: what it rests on; anything JSON, numbers finite.
+            require: raises where the decision no longer fits the entries that it would follow.
 
         Raises:
             AuditError: the log cannot be read, so nothing can be added behind it.
@@ -57,8 +59,10 @@ class AuditLog:
         made: list[AuditEntry] = []
 
         def behind(rows: pd.DataFrame) -> pd.DataFrame:
+            entries = [_entry(row) for row in _in_order(rows)]
+            require(entries)
             entry = next_entry(
-                [_entry(row) for row in _in_order(rows)],
+                entries,
                 datetime.now(UTC),
                 action=action,
                 actor=actor,
@@ -80,16 +84,20 @@ class AuditLog:
         Raises:
             AuditError: an entry cannot be read.
         """
-        return [_entry(row) for row in self._rows()]
+        return [_entry(row) for row in self._read()[0]]
 
     def verify(self, anchor: str = "") -> Verdict:
         """Whether the log is as it was written, as `core.audit.verify` finds.
+
+        Every commit of a Delta table is on record, so one that took entries away shows. Who
+        deletes the table's last files, commits and all, is found by `anchor` if the champion moved
+        there; of an override that was written later, the asset that it made knows the number.
 
         Args:
             anchor: hash of an entry that must be there, from the record of the champion.
         """
         entries: list[AuditEntry] = []
-        rows = self._rows()
+        rows, written = self._read()
         for row in rows:
             try:
                 entries.append(_entry(row))
@@ -97,13 +105,15 @@ class AuditLog:
                 readable = verify(entries)
                 fault = f"was altered: {error}"
                 return broken(len(entries) + 1, len(rows), fault) if readable.passed else readable
-        return verify(entries, anchor)
+        return verify(entries, anchor, written)
 
-    def _rows(self) -> list[dict[str, Any]]:
+    def _read(self) -> tuple[list[dict[str, Any]], int]:
+        """The rows in order, and how many were ever added."""
         try:
-            return _in_order(self.lake.read(TABLE))
+            rows = self.lake.read(TABLE)
         except LakeError:
-            return []
+            return [], 0
+        return _in_order(rows), self.lake.appended(TABLE, rows.attrs[PROVENANCE][TABLE])
 
 
 def remembered_hash(record: UPath) -> str:

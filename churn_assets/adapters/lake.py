@@ -242,6 +242,16 @@ class Lake:
             if key.startswith(SOURCE_KEY)
         }
 
+    def appended(self, table: str, version: int) -> int:
+        """How many rows `append` ever added up to a version, whatever became of them since."""
+        return sum(
+            int(commit["operationMetrics"]["num_added_rows"])
+            for commit in self._commits(table)
+            if commit["version"] <= version
+            and commit["operation"] == "WRITE"
+            and commit["operationParameters"]["mode"] == "Append"
+        )
+
     def _commits(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
         """Commits of a table, newest first, each with the version that it made."""
         while True:

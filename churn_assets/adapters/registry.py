@@ -130,12 +130,15 @@ def champion(name: str) -> str | None:
     return aliases(name).get(CHAMPION)
 
 
-def promote(name: str, version: str, previous: str | None) -> None:
-    """Makes a version the champion, and the one before it the one that a rollback goes to."""
-    client = _client()
-    if previous is not None:
-        client.set_registered_model_alias(name, PREVIOUS, previous)
-    client.set_registered_model_alias(name, CHAMPION, version)
+def place(name: str, champion: str | None, previous: str | None) -> None:
+    """Gives the aliases to the champion and to the one that a rollback goes to; None takes away."""
+    client, there = _client(), aliases(name)
+    # The champion last: where it has arrived, both have.
+    for alias, version in ((PREVIOUS, previous), (CHAMPION, champion)):
+        if version is not None:
+            client.set_registered_model_alias(name, alias, version)
+        elif alias in there:
+            client.delete_registered_model_alias(name, alias)
 
 
 def model_record(name: str, version: str) -> ModelRecord:

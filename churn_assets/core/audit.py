@@ -85,13 +85,16 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def verify(entries: Sequence[AuditEntry], anchor: str = "") -> Verdict:
+def verify(entries: Sequence[AuditEntry], anchor: str = "", written: int | None = None) -> Verdict:
     """Whether nothing was altered, removed, added or moved.
+
+    A chain alone does not show that its end was cut off, or that all of it was made anew: that
+    takes somebody else who remembers it.
 
     Args:
         entries: the chain in order, first entry first.
-        anchor: hash of an entry that must be there, as somebody else remembers it; it shows that
-            the end was cut off, or all made anew.
+        anchor: hash of an entry that must be there; empty where nobody remembers one.
+        written: how many entries were ever written; None where nobody has counted.
 
     Returns:
         A verdict that names the first entry that is not as it was written, and what is wrong.
@@ -99,11 +102,14 @@ def verify(entries: Sequence[AuditEntry], anchor: str = "") -> Verdict:
     for place, fault in enumerate(_faults(entries), start=1):
         if fault:
             return broken(place, len(entries), fault)
+    after = len(entries) + 1
     if anchor and anchor not in {entry.hash for entry in entries}:
-        after = len(entries) + 1
-        return broken(
-            after, len(entries), f"is missing, or all were made anew: none has hash {anchor}"
-        )
+        fault = f"is missing, or all were made anew: none has hash {anchor}"
+        return broken(after, len(entries), fault)
+    if written is not None and written >= after:
+        return broken(after, len(entries), f"is missing: {written} entries were written")
+    if written is not None and written < len(entries):
+        return broken(written + 1, len(entries), f"was slipped in: {written} entries were written")
     last = entries[-1].hash if entries else START
     text = f"{len(entries)} entries, each as it was written; the last has hash {last}."
     return Verdict(True, text, {"value": 0, "limit": 0, "entries": len(entries), "last": last})

@@ -53,6 +53,8 @@ class Limits(BaseModel):
     max_auc_drop: float = Field(0.05, ge=0, le=0.5)
     """The realised ROC AUC of a month may be so far below that of the test rows, and further only
     where chance explains it."""
+    min_realised_rows_of_each_class: int = Field(20, ge=1)
+    """Months of which fewer customers left, or fewer stayed, are reported, not judged."""
 
     # Served traffic
     min_served_rows: int = Field(200, ge=1)

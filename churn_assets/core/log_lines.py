@@ -6,7 +6,7 @@ or at the end of a file, for good or until its other half is written.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -29,6 +29,9 @@ BEGINNING = b'{"prediction_id":'
 """Of every line; it cannot be within one, where a quote is escaped."""
 
 PARTS = re.compile(b"(?=" + re.escape(BEGINNING) + b")")
+EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=UTC) for year in (2000, 2200))
+"""Of a prediction; another time is none, and no table holds the years 1 and 9999."""
+
 MOST_FAULTS = 3
 """That are named of one line."""
 
@@ -39,14 +42,15 @@ class Lines:
 
     Attributes:
         start: byte of the file at which the first one begins.
-        begun: when the file was begun, as far as that is known.
+        before: time of what stands before them: of the prediction up to which the file was read
+            earlier, or when the file was begun, as far as that is known.
         whole: False for what stands behind the last newline: its other half may be written yet.
     """
 
     file: str
     start: int
     lines: Sequence[bytes]
-    begun: datetime
+    before: datetime
     whole: bool = True
 
 
@@ -64,12 +68,22 @@ class Parsed:
     rejected: pd.DataFrame
     unfinished: int
 
+    def __add__(self, other: "Parsed") -> "Parsed":
+        rows, rejected = (
+            pd.concat([mine, its], ignore_index=True)
+            for mine, its in ((self.rows, other.rows), (self.rejected, other.rejected))
+        )
+        return Parsed(rows, rejected, self.unfinished + other.unfinished).each_line_once()
+
+    def each_line_once(self) -> "Parsed":
+        """The same, without rejected lines that say what another one said."""
+        return replace(self, rejected=self.rejected.drop_duplicates("line", ignore_index=True))
+
 
 def parse_lines(chunks: Iterable[Lines], contract: Contract, window: Window) -> Parsed:
     """Reads the lines whose time is in the window.
 
-    A line that cannot be read tells no time: it counts as made with the line before it, the first
-    one of a file as made when the file was begun.
+    A line that cannot be read tells no time: it counts as made with the line before it.
 
     Args:
         chunks: lines of files, those of one file in their order.
@@ -77,19 +91,25 @@ def parse_lines(chunks: Iterable[Lines], contract: Contract, window: Window) -> 
     reader = _Reader(contract, window, _line_model(contract))
     for chunk in chunks:
         reader.read(chunk)
-    rejected = pd.DataFrame(reader.rejected, columns=[FILE, "line", "reason"], dtype=TEXT)
     return Parsed(
         rows=pd.concat(reader.frames or [reader.frame("", [])], ignore_index=True),
-        rejected=rejected.drop_duplicates("line", ignore_index=True),
+        rejected=pd.DataFrame(reader.rejected, columns=[FILE, "line", "reason"], dtype=TEXT),
         unfinished=len(reader.unfinished),
-    )
+    ).each_line_once()
 
 
-def lines_again(rejected: pd.DataFrame, window: Window) -> Iterator[Lines]:
-    """Rejected lines of the window, to be read again: the contract may have changed since."""
-    begun = window.start or datetime.min.replace(tzinfo=UTC)
-    for file, rows in rejected.groupby(FILE):
-        yield Lines(str(file), 0, [line.encode() for line in rows["line"]], begun)
+def parse_again(rejected: pd.DataFrame, contract: Contract, window: Window) -> Parsed:
+    """Reads rejected lines of the window again: the contract may have changed since.
+
+    Of a prediction that is found so nobody knows any more where in its file it stands.
+    """
+    before = window.start or EARLIEST
+    chunks = [
+        Lines(str(file), 0, [line.encode() for line in rows["line"]], before)
+        for file, rows in rejected.groupby(FILE)
+    ]
+    found = parse_lines(chunks, contract, window)
+    return replace(found, rows=found.rows.assign(**{END: pd.Series(0, found.rows.index, "Int64")}))
 
 
 class _Line(BaseModel):
@@ -98,7 +118,7 @@ class _Line(BaseModel):
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
     prediction_id: str = Field(min_length=1)
-    time: AwareDatetime
+    time: Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
     endpoint: str
     key_id: str
     model_version: str
@@ -176,10 +196,11 @@ class _Reader:
     def _reject(self, chunk: Lines, part: bytes, error: ValidationError) -> None:
         if not chunk.whole:
             self.unfinished.add(chunk.file)
-        elif self.window.holds(self.latest.get(chunk.file, chunk.begun)):
+        elif self.window.holds(self.latest.get(chunk.file, chunk.before)):
             faults = error.errors(include_url=False, include_input=False)[:MOST_FAULTS]
             said = [": ".join((*(map(str, f["loc"])), f["msg"])) for f in faults]
-            text = part.decode("utf-8", "replace")
+            # Not "replace": read again, the line would pass for one that is whole.
+            text = part.decode("utf-8", "backslashreplace")
             self.rejected.append((chunk.file, text, "; ".join(said)))
 
 

@@ -137,13 +137,14 @@ def performance_holds(
     At the limit passes. A month fails where its ROC AUC is further below that of the test rows
     than the limit, and further than chance explains: the lower 95% bound of the difference is
     above 0. The bound comes from the two intervals (Zou and Donner, "Construction of confidence
-    limits about effect measures", Statistics in Medicine 2008).
+    limits about effect measures", Statistics in Medicine 2008). A month with few customers of a
+    class is not judged: its resamples hardly differ, and the interval is too narrow.
 
     Args:
         model_version: the one to judge, by the graph's own scores.
         tested: its ROC AUC on the test rows.
     """
-    limit = limits.max_auc_drop
+    limit, least = limits.max_auc_drop, limits.min_realised_rows_of_each_class
     judged = [
         one
         for one in series
@@ -151,22 +152,28 @@ def performance_holds(
         and one.model_version == model_version
         and not one.in_training
         and one.roc_auc.value is not None
+        and min(one.positives, one.rows - one.positives) >= least
     ]
-    numbers: dict[str, float | int | str] = {"limit": limit, "model_version": model_version}
+    numbers: dict[str, float | int | str] = {
+        "limit": limit, "model_version": model_version, "min_rows_of_each_class": least
+    }  # fmt: skip
     if tested is None or tested.value is None or not judged:
-        text = "No month that this model scored and did not learn from has its labels yet."
+        text = (
+            "There is no month yet that this model scored, that it did not learn from, and of "
+            f"which {least:,} customers are known who left, and as many who stayed."
+        )
         return Verdict(True, text, {"value": "undefined", **numbers})
     latest = max(judged, key=lambda one: one.month)
-    drop, least = _drop(tested, latest.roc_auc)
-    chance = "more" if least > 0 else "no more"
+    drop, bound = _drop(tested, latest.roc_auc)
+    chance = "more" if bound > 0 else "no more"
     return Verdict(
-        drop <= limit or least <= 0,
+        drop <= limit or bound <= 0,
         f"ROC AUC in {latest.month} was {shown(latest.roc_auc.value)} (95% interval "
         f"{shown(latest.roc_auc.low)} to {shown(latest.roc_auc.high)}), against "
         f"{shown(tested.value)} on the test rows: a drop of {drop:.3f}, {chance} than chance "
         f"explains; it may be at most {limit:g}.",
         {
-            "value": drop, **numbers, "month": latest.month, "lower_bound_of_drop": least,
+            "value": drop, **numbers, "month": latest.month, "lower_bound_of_drop": bound,
             "tested_roc_auc": tested.value, "expected_churners": latest.expected_positives,
             "churners": latest.positives,
         },

@@ -47,8 +47,8 @@ class FreshnessPolicy(Policy):
 class RetrainingPolicy(Policy):
     """When a model is trained again; each is overridden by CHURN_RETRAINING__<NAME>."""
 
-    max_age_days: float = Field(30, gt=0)
-    """A model that is older is trained again."""
+    max_age_days: float = Field(28, gt=0)
+    """A model that is older is trained again; before its freshness promise breaks."""
     cool_down_days: float = Field(7, ge=0)
     """Days since the last training before which no reason leads to another."""
 

@@ -6,6 +6,7 @@ Introduction to the Bootstrap", 1993, chapters 13 and 16).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -201,37 +202,65 @@ def _gained(one: Interval, digits: int) -> str:
     return f"{value} (95% interval {shown(one.low, digits)} to {shown(one.high, digits)})"
 
 
-def last_movement(entries: Sequence[AuditEntry], name: str) -> AuditEntry | None:
-    """The newest entry that moved the champion of a registered model."""
-    ours = (e for e in reversed(entries) if e.subject == name and e.action in MOVEMENTS)
-    return next(ours, None)
+@dataclass(frozen=True)
+class Standing:
+    """Who is champion by the audit log.
+
+    Attributes:
+        champion: version; None where none was promoted, or the one that was is lost.
+        previous: version that a rollback goes to.
+        by: the newest entry that moved the champion.
+    """
+
+    champion: str | None = None
+    previous: str | None = None
+    by: AuditEntry | None = None
+
+
+def standing(entries: Sequence[AuditEntry], name: str) -> Standing:
+    """What the movements on record come to, for a registered model.
+
+    A correction puts back what somebody moved beside the log, and leaves no version behind.
+    """
+    champion, previous, last = None, None, None
+    for last in _movements(entries, name):
+        if last.action != "correction" and last.before:
+            previous = last.before
+        champion = last.after or None
+    return Standing(champion, previous if previous != champion else None, last)
 
 
 def rollback_from(entries: Sequence[AuditEntry], name: str, version: str) -> AuditEntry | None:
-    """The rollback from a version, where nobody promoted it again since."""
-    for entry in reversed(entries):
-        if entry.subject == name and entry.action in MOVEMENTS:
-            if entry.action == "rollback" and entry.before == version:
-                return entry
-            if entry.after == version:
-                return None
+    """The rollback from a version, where nobody made it the champion again since."""
+    for entry in reversed(_movements(entries, name)):
+        if entry.action == "rollback" and entry.before == version:
+            return entry
+        if entry.after == version:
+            return None
     return None
 
 
-def approval_recorded(champion: str | None, last: AuditEntry | None) -> Verdict:
-    """The champion is the version that the newest movement on record made it.
+def _movements(entries: Sequence[AuditEntry], name: str) -> list[AuditEntry]:
+    return [entry for entry in entries if entry.subject == name and entry.action in MOVEMENTS]
+
+
+def approval_recorded(champion: str | None, previous: str | None, recorded: Standing) -> Verdict:
+    """The aliases are at the versions to which the movements on record took them.
 
     Args:
-        champion: version with the alias.
-        last: the newest movement.
+        champion, previous: versions with these aliases.
     """
-    recorded = last.after if last else None
-    numbers: dict[str, float | int | str] = {
-        "value": champion or "none", "limit": recorded or "none",
-    }  # fmt: skip
     said = "no movement is on record"
-    if last:
-        said = f"entry {last.sequence} of the audit log, a {last.action} by {last.actor}, says "
-        said += f"version {last.after}"
-    text = f"The alias `champion` is at version {champion or 'none'}; {said}."
-    return Verdict(champion == recorded, text, numbers)
+    if by := recorded.by:
+        says = _versions(recorded.champion, recorded.previous)
+        said = f"by entry {by.sequence} of the audit log, a {by.action} by {by.actor}, {says}"
+    found = _versions(champion, previous)
+    passed = (champion, previous) == (recorded.champion, recorded.previous)
+    numbers: dict[str, float | int | str] = {
+        "value": champion or "none", "limit": recorded.champion or "none",
+    }  # fmt: skip
+    return Verdict(passed, f"In MLflow {found}; {said}.", numbers)
+
+
+def _versions(champion: str | None, previous: str | None) -> str:
+    return f"`champion` is version {champion or 'none'} and `previous` {previous or 'none'}"

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from churn_assets.contracts.contract import Column, Contract
 from churn_assets.contracts.pseudonym import pseudonym
 from churn_assets.core.limits import Limits
-from churn_assets.core.traffic import PREDICTION, feature_columns, id_column
+from churn_assets.core.traffic import (
+    CUSTOMER,
+    PREDICTION,
+    customers_by_pseudonym,
+    feature_columns,
+)
 from churn_assets.core.verdict import Verdict
 
 MOST_SAMPLES = 5
@@ -47,31 +52,31 @@ def compare_served(
     Numbers are equal as float64, nulls are equal, personal values by their pseudonyms.
 
     Args:
-        rows: traffic with the ids of its customers, as `with_customers` gives it.
+        rows: traffic.
         features: typed rows of the same month.
-        key: of the pseudonyms.
+        key: of the pseudonyms; a prediction logged with another one is about nobody known.
     """
-    known = rows[rows[id_column(contract)].notna()]
+    known = customers_by_pseudonym(features, contract, key)
+    asked = rows[rows[CUSTOMER].isin(list(known))]
     # Objects, for text of Arrow would be looked up value by value.
     index = pd.Index(features[contract.id.name].astype(object))
-    place = index.get_indexer(known[id_column(contract)].astype(object))
-    ours = features.iloc[place]
-    differing = np.zeros(len(known), dtype=bool)
+    ours = features.iloc[index.get_indexer(asked[CUSTOMER].astype(object).map(known))]
+    differing = np.zeros(len(asked), dtype=bool)
     by_column, samples = {}, []
-    for column in contract.features if key is not None else ():
-        served = known[feature_columns(contract)[column.name]]
+    for column in contract.features if known else ():
+        served = asked[feature_columns(contract)[column.name]]
         expected = ours[column.name]
         if column.personal:
             expected = _hidden(expected, column.name, key or b"")
         unequal = _unequal(served, expected, column)
         if unequal.any():
             by_column[column.name] = int(unequal.sum())
-            samples.append(_samples(known[PREDICTION], served, expected, column, unequal))
+            samples.append(_samples(asked[PREDICTION], served, expected, column, unequal))
         differing |= unequal
     return Skew(
         key_known=key is not None,
         rows=len(rows),
-        compared=len(known),
+        compared=len(asked),
         differing=int(differing.sum()),
         by_column=dict(sorted(by_column.items(), key=lambda item: -item[1])),
         samples=pd.concat(samples, ignore_index=True) if samples else pd.DataFrame(),

@@ -27,6 +27,21 @@ OWN: Mapping[str, Any] = {**LOGGED, FILE: TEXT, END: "Int64"}
 REJECTED = (FILE, "line", "reason", MONTH)
 """Columns of the lines that are no predictions."""
 
+SHOWN_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a file was read.
+
+    Attributes:
+        byte: behind the last prediction that is held.
+        time: of that prediction.
+    """
+
+    byte: int
+    time: datetime
+
 
 @dataclass(frozen=True)
 class Window:
@@ -91,26 +106,45 @@ def each_line_once(held: pd.DataFrame, read: pd.DataFrame, month: str) -> pd.Dat
     return rows.reindex(columns=list(REJECTED)).astype(TEXT).reset_index(drop=True)
 
 
-def places(held: pd.DataFrame) -> dict[str, int]:
-    """The byte of each file up to which it was read."""
-    ends = held.groupby(FILE)[END].max()
-    return {str(file): int(end) for file, end in ends.items()}
+def places(held: pd.DataFrame) -> dict[str, Place]:
+    """How far each file was read."""
+    last = held.sort_values(END).drop_duplicates(FILE, keep="last")
+    return {
+        str(file): Place(int(end), time.to_pydatetime())
+        for file, end, time in zip(last[FILE], last[END], last[TIME], strict=True)
+    }
+
+
+def customers_by_pseudonym(
+    features: pd.DataFrame, contract: Contract, key: bytes | None
+) -> dict[str, str]:
+    """Ids of a month's customers by their pseudonyms; none without a key.
+
+    Args:
+        features: typed rows of the month.
+    """
+    ids = [] if key is None else features[contract.id.name].astype(object).tolist()
+    hidden = partial(pseudonym, key or b"", contract.id.name)
+    return {hidden(one): one for one in ids}
 
 
 def with_customers(
     rows: pd.DataFrame, features: pd.DataFrame, contract: Contract, key: bytes | None
 ) -> pd.DataFrame:
-    """The traffic with the ids of customers, found by their pseudonyms.
+    """The traffic with the ids of customers; whom an earlier key made known stays known.
 
     Args:
         features: typed rows of the same month.
-        key: of the pseudonyms; without it no customer is known.
+        key: of the pseudonyms.
     """
-    ids = [] if key is None else features[contract.id.name].astype(object).tolist()
-    hidden = partial(pseudonym, key or b"", contract.id.name)
-    known = {hidden(one): one for one in ids}
+    known, name = customers_by_pseudonym(features, contract, key), id_column(contract)
     found = rows[CUSTOMER].astype(object).map(known).astype(TEXT)
-    return rows.assign(**{id_column(contract): found})
+    return rows.assign(**{name: found.fillna(rows[name])})
+
+
+def shortened(rejected: pd.DataFrame) -> pd.DataFrame:
+    """Rejected lines for people, who need not see all of a long one."""
+    return rejected.assign(line=rejected["line"].str.slice(stop=SHOWN_CHARACTERS))
 
 
 def predictions_readable(rows: int, rejected: pd.DataFrame, limits: Limits) -> Verdict:

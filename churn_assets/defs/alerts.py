@@ -5,7 +5,7 @@ tells of the checks and the freshness that are failing then, not of the history.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 from dagster import DagsterInstance
@@ -88,18 +88,18 @@ def news(
 def _tell(platform: Platform, context: dg.SensorEvaluationContext, messages: list[Message]) -> None:
     """Sends messages; where a channel does not take one, the tick fails and comes here again.
 
-    Receipts are kept beside the cursor, which a failed tick does not move.
+    Receipts are kept beside the cursor, which a tick that fails, or whose process dies, leaves.
     """
     settings = platform.settings.alerts
     store, key = context.instance.daemon_cursor_storage, f"alerts/{platform.contract.name}"
-    kept = json.loads(store.get_cursor_values({key}).get(key, "[]")) if messages else []
-    ways = channels(settings, context.log.warning)
-    receipts, faults = deliver(messages, ways, kept, retries=settings.retries)
-    if faults:
+    taken = json.loads(store.get_cursor_values({key}).get(key, "[]")) if messages else []
+
+    def keep(receipts: Sequence[str]) -> None:
         store.set_cursor_values({key: json.dumps(receipts)})
+
+    ways = channels(settings, context.log.warning)
+    if faults := deliver(messages, ways, taken, keep, retries=settings.retries):
         raise DeliveryError("; ".join(faults))
-    if kept:
-        store.set_cursor_values({key: "[]"})
 
 
 def _promises(platform: Platform) -> Mapping[str, str]:

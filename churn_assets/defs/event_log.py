@@ -8,6 +8,8 @@ import dagster as dg
 from dagster import DagsterEventType as Kind
 from dagster import DagsterInstance, EventLogEntry
 
+from churn_assets.defs.gates import SHUT_GATE
+
 Event = tuple[int, EventLogEntry]
 """An entry of the log with its storage id."""
 
@@ -99,17 +101,17 @@ def planned(instance: DagsterInstance, run_id: str) -> list[Step]:
 def failures(instance: DagsterInstance, failed: EventLogEntry) -> list[tuple[Step, str]]:
     """The steps that a run failed at, and why; the one it was at where its process died.
 
-    A step that failed a check of severity ERROR is left out: the check says it already.
+    A step that failed a check of severity ERROR is left out, and one behind a shut gate: the check
+    says it already.
     """
     steps = {step.key: step for step in planned(instance, failed.run_id)}
-    why = {
-        record.event_log_entry.step_key or "": _cause(record)
-        for record in _records(instance, failed.run_id, Kind.STEP_FAILURE)
-    }
+    records = _records(instance, failed.run_id, Kind.STEP_FAILURE)
+    why = {record.event_log_entry.step_key or "": _cause(record) for record in records}
     if not why:
         said = failed.get_dagster_event().message or "The run ended before its time."
         why = dict.fromkeys(_unfinished(instance, failed.run_id, steps)[:1], said)
-    told = _steps_of_failed_checks(instance, failed.run_id)
+    shut = {one.event_log_entry.step_key for one in records if _at_a_shut_gate(one)}
+    told = shut | _steps_of_failed_checks(instance, failed.run_id)
     return [(steps[key], said) for key, said in why.items() if key in steps and key not in told]
 
 
@@ -129,6 +131,11 @@ def _steps_of_failed_checks(instance: DagsterInstance, run_id: str) -> set[str |
         if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
             found.add(record.event_log_entry.step_key)
     return found
+
+
+def _at_a_shut_gate(record: dg.EventLogRecord) -> bool:
+    said = record.event_log_entry.get_dagster_event().step_failure_data.user_failure_data
+    return said is not None and SHUT_GATE in said.metadata
 
 
 def _cause(record: dg.EventLogRecord) -> str:

@@ -14,12 +14,27 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus as Status,
 )
+from dagster._core.storage.tags import (
+    AUTO_MATERIALIZE_TAG,
+    AUTOMATION_CONDITION_TAG,
+    SCHEDULE_NAME_TAG,
+    SENSOR_NAME_TAG,
+)
 
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.defs.checks import GateError
 
 EVALUATED = {Status.SUCCEEDED, Status.FAILED}
 OVERRIDE = "override"
+
+SHUT_GATE = "shut_gate"
+"""In the metadata of a step's failure: a check has failed before it, and says it already."""
+
+BY_POLICY = "policy"
+"""Who approves where nobody is asked: no name for a person."""
+
+OF_A_DAEMON = {AUTO_MATERIALIZE_TAG, AUTOMATION_CONDITION_TAG, SCHEDULE_NAME_TAG, SENSOR_NAME_TAG}
+"""Tags of a run that no person started."""
 
 
 class GatedConfig(dg.Config):
@@ -33,7 +48,17 @@ class GatedConfig(dg.Config):
     @property
     def overrides(self) -> bool:
         """A person wants it made all the same, and says why."""
-        return bool(self.override_reason.strip() and self.override_by.strip())
+        return signed(self.override_by, self.override_reason)
+
+
+def signed(name: str, reason: str) -> bool:
+    """A person gives a name and a reason."""
+    return bool(reason.strip()) and name.strip().casefold() not in {"", BY_POLICY}
+
+
+def by_a_daemon(context: dg.AssetExecutionContext) -> bool:
+    """No person started the run, so that nobody can answer for it."""
+    return bool(context.run.tags.keys() & OF_A_DAEMON)
 
 
 @dataclass(frozen=True)
@@ -56,15 +81,19 @@ def require_open(context: dg.AssetExecutionContext, config: GatedConfig, audit: 
 
     What counts is the latest evaluation of each blocking check of the assets directly upstream:
     of the partitions that this step reads, or of every partition that was ever published where it
-    reads all of them. A check that never ran does not shut the gate. An override by `config` is
-    written to the audit log and to the asset's metadata.
+    reads all of them. A check that never ran does not shut the gate. An override by `config`, in a
+    run that a person started, is written to the audit log and to the asset's metadata.
 
     Raises:
         GateError: naming the failed checks, partition by partition, and how to override.
     """
     if failed := list(failed_checks(context)):
-        if not config.overrides:
-            raise GateError(description=_refusal(context, failed), allow_retries=False)
+        if not config.overrides or by_a_daemon(context):
+            raise GateError(
+                description=_refusal(context, failed),
+                metadata={SHUT_GATE: True},
+                allow_retries=False,
+            )
         record_override(
             context, config, audit, {"failed_checks": [vars(check) for check in failed]}
         )
@@ -83,9 +112,9 @@ def record_override(
     """
     entry = audit.append(
         action=OVERRIDE,
-        actor=config.override_by,
+        actor=config.override_by.strip(),
         subject=_made(context),
-        reason=config.override_reason,
+        reason=config.override_reason.strip(),
         before="refused",
         after="made",
         evidence={"dagster_run_id": context.run.run_id, **evidence},

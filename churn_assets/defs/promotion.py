@@ -61,13 +61,16 @@ def definitions(platform: Platform) -> dg.Definitions:
         from churn_assets.adapters.promotions import recorded
 
         mlflow.connect()
-        decision = Decision(context, config, audit, platform, churn_model.name)
+        decision = Decision(context, config, audit, platform)
+        outcome = None
         if fault := decision.fault():
-            yield from results(PROMOTED, fault)
-            raise GateError(description=decision.how_to_mend(fault), allow_retries=False)
+            if to_do := decision.how_to_mend(fault):
+                yield from results(PROMOTED, fault)
+                raise GateError(description=to_do, allow_retries=False)
+            outcome = decision.mend(fault)
         if config.rollback:
             outcome = decision.roll_back()
-        else:
+        elif outcome is None:
             outcome = decision.challenge(churn_model, evaluation_report, lake)
         if outcome.waits_for:
             yield from results(PROMOTED, {"challenger_earned_promotion": outcome.earned})
@@ -75,7 +78,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         if outcome.promoted:
             yield dg.Output(outcome.promoted, metadata=_shown(outcome.promoted))
         verdicts = {
-            "approval_recorded": recorded(audit, churn_model.name),
+            "approval_recorded": recorded(audit, platform.model_name),
             "audit_chain_unbroken": audit.verify(decision.anchor),
             "challenger_earned_promotion": outcome.earned,
         }

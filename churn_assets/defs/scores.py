@@ -14,7 +14,7 @@ from churn_assets.core import scores as core
 from churn_assets.core.features import model_columns
 from churn_assets.core.splitting import TEST, of_split
 from churn_assets.defs.checks import all_passed, check, results
-from churn_assets.defs.gates import GatedConfig, require_open
+from churn_assets.defs.gates import GatedConfig, by_a_daemon, require_open
 from churn_assets.defs.metadata import column_schema
 from churn_assets.defs.platform import OWNER, Platform
 from churn_assets.defs.resources import MLflowTracking
@@ -126,7 +126,7 @@ def _model(
         return champion
     if not config.rescore:
         return model_record(champion.name, str(before))
-    if not (config.override_reason and config.override_by):
+    if not config.overrides or by_a_daemon(context):
         raise dg.Failure(
             description=f"{month} was delivered with model version {before}: to score it again "
             f"with version {champion.version}, set override_reason and override_by beside rescore",
@@ -134,9 +134,9 @@ def _model(
         )
     entry = audit.append(
         action="rescore",
-        actor=config.override_by,
+        actor=config.override_by.strip(),
         subject=f"{SCORES}/{month}",
-        reason=config.override_reason,
+        reason=config.override_reason.strip(),
         before=str(before),
         after=champion.version,
         evidence=_evidence(context, lake),

@@ -1,7 +1,6 @@
 """The loop back: what the service was asked, out of its prediction log."""
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import Any
 
 import dagster as dg
@@ -12,7 +11,7 @@ from churn_assets.adapters.lake import PROVENANCE, Lake
 from churn_assets.adapters.prediction_logs import read_key, read_lines
 from churn_assets.contracts.contract import MONTH, Contract
 from churn_assets.core import traffic as core
-from churn_assets.core.log_lines import Parsed, lines_again, parse_lines
+from churn_assets.core.log_lines import Parsed, parse_again, parse_lines
 from churn_assets.core.skew import Skew, compare_served, serving_matches_training
 from churn_assets.defs.checks import check, results
 from churn_assets.defs.gates import GatedConfig, require_open
@@ -73,9 +72,8 @@ def definitions(platform: Platform) -> dg.Definitions:
         matches = {"serving_matches_training": serving_matches_training(skew, limits)}
         readable = {"predictions_readable": core.predictions_readable(len(rows), rejected, limits)}
         yield from results(TRAFFIC, matches, metadata={"differences": table(skew.samples)})
-        yield from results(
-            TRAFFIC, readable, warn=readable, metadata={"unreadable_lines": table(rejected)}
-        )
+        lines = {"unreadable_lines": table(core.shortened(rejected))}
+        yield from results(TRAFFIC, readable, warn=readable, metadata=lines)
 
     return dg.Definitions(assets=[served_traffic])
 
@@ -95,9 +93,9 @@ def _read(platform: Platform, lake: Lake, held: pd.DataFrame, month: str) -> Par
     single = platform.source.single_snapshot
     window = core.Window() if single else core.Window.after(month)
     unread = _held(lake, UNREAD, month)
-    again = lines_again(unread, window)
     new = read_lines(platform.predictions, core.places(held), window.start)
-    parsed = parse_lines(chain(again, new), platform.contract, window)
+    parsed = parse_lines(new, platform.contract, window)
+    parsed += parse_again(unread, platform.contract, window)
     kept = core.each_line_once(unread, parsed.rejected, month)
     if len(kept) > len(unread):
         # Before the predictions: those say from where the log is read the next time.

@@ -3,7 +3,7 @@
 import logging
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,12 @@ def hook() -> Iterator[Received]:
 def sent(
     settings: Alerts, *titles: str, taken: Any = (), **more: Any
 ) -> tuple[list[str], list[str]]:
+    """Receipts, and what went wrong."""
     messages = [message(id=title, title=title) for title in titles or ("one",)]
-    ways = channels(settings, lambda _: None)
-    return deliver(messages, ways, taken, retries=settings.retries, **more)
+    ways, kept = channels(settings, lambda _: None), [list(taken)]
+    keep = more.pop("keep", lambda receipts: kept.append(list(receipts)))
+    faults = deliver(messages, ways, taken, keep, retries=settings.retries, **more)
+    return kept[-1], faults
 
 
 def closed_port() -> int:
@@ -93,6 +96,21 @@ def test_what_one_way_took_is_not_sent_there_again(hook: Received) -> None:
         receipts, faults = sent(both, taken=receipts)
     assert (sorted(receipts), faults) == (["one@mail", "one@webhook"], [])
     assert (len(hook.taken), len(post.taken)) == (1, 1)
+
+
+def test_a_process_that_dies_does_not_send_again_what_was_taken(hook: Received) -> None:
+    kept: list[str] = []
+
+    def keep(receipts: Sequence[str]) -> None:
+        kept[:] = receipts
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sent(to(hook), "one", "two", keep=keep)
+    assert sent(to(hook), "one", "two", taken=[*kept, "told long ago@webhook"]) == (
+        ["one@webhook", "two@webhook"], []
+    )  # fmt: skip
+    assert hook.headlines == ["ALERT: one", "ALERT: two"]
 
 
 def test_what_takes_too_long_is_left_for_another_time(hook: Received) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +13,10 @@ from upath import UPath
 
 from churn_assets.adapters.audit import TABLE, AuditError, AuditLog, remembered_hash
 from churn_assets.adapters.lake import Lake
+from churn_assets.core.audit import AuditEntry
 from churn_assets_tests.documents import ROOT
 
-EACH = 20
+EACH = 8
 WRITER = """
 import sys
 from churn_assets.adapters.audit import AuditLog
@@ -101,12 +103,57 @@ def test_an_altered_entry_is_named(log: AuditLog, column: str, value: object, na
     assert verdict.numbers["first_altered"] == 2
 
 
-def test_an_end_cut_off_is_found_by_whoever_remembers_it(log: AuditLog) -> None:
-    last = log.entries()[-1].hash
+@pytest.mark.parametrize(("removed", "named"), [((1,), 1), ((2,), 2), ((3,), 3), ((2, 3), 2)])
+def test_a_removed_entry_is_named_even_the_last(
+    log: AuditLog, removed: tuple[int, ...], named: int
+) -> None:
+    rows = log.lake.read(TABLE)
+    rewrite(log, rows[~rows["sequence"].isin(removed)].reset_index(drop=True))
+    verdict = log.verify()
+    assert verdict.description.startswith(f"Entry {named} is missing")
+    assert verdict.numbers["first_altered"] == named
+
+
+def test_an_end_cut_off_is_found_behind_later_entries_too(log: AuditLog) -> None:
     rows = log.lake.read(TABLE)
     rewrite(log, rows[rows["sequence"] < 3].reset_index(drop=True))
+    log.append(action="override", actor="eve", subject="a", reason="r")
+    assert log.verify().description.startswith("Entry 4 is missing: 4 entries were written")
+
+
+def test_entries_that_changed_places_are_named_at_the_first(log: AuditLog) -> None:
+    rows = log.lake.read(TABLE)
+    rows["sequence"] = rows["sequence"].map({1: 1, 2: 3, 3: 2})
+    rewrite(log, rows)
+    assert log.verify().description.startswith("Entry 2 was altered")
+
+
+def test_files_that_were_deleted_with_their_commits_are_missed_by_whoever_remembers(
+    log: AuditLog,
+) -> None:
+    last = log.entries()[-1].hash
+    folder = Path(log.lake.root, TABLE)
+    (folder / "_delta_log" / f"{3:020}.json").unlink()
     assert log.verify().passed
     assert log.verify(anchor=last).description.startswith("Entry 3 is missing")
+
+
+def test_a_mended_table_passes(log: AuditLog) -> None:
+    rows = log.lake.read(TABLE)
+    rewrite(log, rows.head(0))
+    assert not log.verify().passed
+    DeltaTable(f"{log.lake.root}/{TABLE}").restore(3)
+    assert log.verify().passed
+
+
+def test_a_decision_that_does_not_fit_what_is_written_is_not_added(log: AuditLog) -> None:
+    def require(entries: Sequence[AuditEntry]) -> None:
+        assert len(entries) == 3
+        raise ValueError("too late")
+
+    with pytest.raises(ValueError, match="too late"):
+        log.append(action="promotion", actor="ada", subject="m", reason="r", require=require)
+    assert len(log.entries()) == 3
 
 
 def test_nothing_is_added_behind_an_entry_that_cannot_be_read(log: AuditLog) -> None:

@@ -1,5 +1,6 @@
 """Prediction logs are read exactly once, however they are cut, rotated and copied."""
 
+import gzip
 import random
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from churn_assets_tests.logs import write_log
 CONTRACT = load_contract("telecom")
 MONTH = "2026-02"
 WINDOW = Window.after(MONTH)
-WORKERS, PREDICTIONS = 5, 10_000
+WORKERS, PREDICTIONS = 5, 3_000
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bodies = customers(PREDICTIONS // WORKERS)
     for worker in range(WORKERS):
         ids = [f"w{worker}-{i:08x}" for i in range(len(bodies))]
-        write_log(folder, CONTRACT, bodies, ids, file_bytes=200_000)
+        write_log(folder, CONTRACT, bodies, ids, file_bytes=60_000)
     return folder / CONTRACT.name
 
 
@@ -50,9 +51,7 @@ def nothing() -> pd.DataFrame:
     return as_traffic(pd.DataFrame(), CONTRACT, MONTH)
 
 
-def test_ten_thousand_predictions_are_there_once_however_they_arrive(
-    written: Path, tmp_path: Path
-) -> None:
+def test_predictions_are_there_once_however_they_arrive(written: Path, tmp_path: Path) -> None:
     draw = random.Random(4)
     left = {path.name: path.read_bytes() for path in written.iterdir()}
     assert len(left) > 20
@@ -63,7 +62,7 @@ def test_ten_thousand_predictions_are_there_once_however_they_arrive(
     while left:
         for name in draw.sample(sorted(left), min(8, len(left))):
             # It grows by any number of bytes: lines are cut anywhere.
-            sizes[name] = min(len(left[name]), sizes[name] + draw.randrange(90_000))
+            sizes[name] = min(len(left[name]), sizes[name] + draw.randrange(40_000))
             (tmp_path / name).write_bytes(left[name][: sizes[name]])
         if draw.random() < 0.3:
             name = draw.choice(sorted(path.name for path in tmp_path.iterdir()))
@@ -115,7 +114,8 @@ def test_what_was_read_is_not_read_again(written: Path, tmp_path: Path) -> None:
     path = min(written.iterdir())
     shutil.copy(path, tmp_path)
     held, _ = read(tmp_path, nothing())
-    assert places(held) == {path.name: path.stat().st_size}
+    [(name, place)] = places(held).items()
+    assert (name, place.byte) == (path.name, path.stat().st_size)
     assert list(read_lines(UPath(tmp_path), places(held))) == []
 
 
@@ -128,6 +128,34 @@ def test_a_file_that_is_smaller_than_what_was_read_is_another_one(
     lines = other.read_bytes().splitlines(keepends=True)[:3]
     (tmp_path / "predictions.jsonl").write_bytes(b"".join(lines))
     assert len(read(tmp_path, held)[0]) == len(held) + 3
+
+
+def test_garbage_behind_what_was_read_belongs_to_the_month_of_that(
+    written: Path, tmp_path: Path
+) -> None:
+    """Not to the month in which the file was begun, long ago, where nobody reads it any more."""
+    lines = min(written.iterdir()).read_bytes().splitlines(keepends=True)
+    target = tmp_path / "predictions.a.1.20260115000000000000.000000.jsonl"
+    target.write_bytes(b"before\n" + lines[0])
+    held, parsed = read(tmp_path, nothing())
+    assert (len(held), len(parsed.rejected)) == (1, 0)
+    target.write_bytes(b"before\n" + lines[0] + b"garbage\n")
+    held, parsed = read(tmp_path, held)
+    assert (len(held), parsed.rejected["line"].tolist()) == (1, ["garbage"])
+
+
+def test_a_packed_file_is_read_too(written: Path, tmp_path: Path) -> None:
+    path = min(written.iterdir())
+    shutil.copy(path, tmp_path)
+    held, _ = read(tmp_path, nothing())
+    (tmp_path / path.name).unlink()
+    packed = gzip.compress(path.read_bytes())
+    (tmp_path / f"{path.name}.gz").write_bytes(packed)
+    assert read(tmp_path, held)[0].equals(held)
+    assert read(tmp_path, nothing())[0]["prediction_id"].equals(held["prediction_id"])
+    (tmp_path / f"{path.name}.gz").write_bytes(packed[:-99])
+    with pytest.raises(PredictionLogError, match="cannot be unpacked: Compressed file"):
+        read(tmp_path, nothing())
 
 
 def test_a_folder_that_does_not_exist_has_no_predictions(tmp_path: Path) -> None:
@@ -182,9 +210,9 @@ def test_a_file_says_when_it_was_begun(tmp_path: Path, name: str, begun: Any) ->
     (tmp_path / name).write_bytes(b"{}\n")
     [found] = read_lines(UPath(tmp_path), {})
     if begun is None:
-        assert abs(datetime.now(UTC) - found.begun) < timedelta(minutes=1)
+        assert abs(datetime.now(UTC) - found.before) < timedelta(minutes=1)
     else:
-        assert found.begun == begun
+        assert found.before == begun
 
 
 def test_the_key_is_read_as_the_service_reads_it(tmp_path: Path) -> None:

@@ -114,6 +114,15 @@ def test_a_chain_made_anew_is_not_the_one_that_the_champion_remembers() -> None:
     assert first_altered(forged, anchor) == 3
 
 
+@pytest.mark.parametrize(
+    ("written", "says"), [(1, "Entry 2 was slipped in"), (2, ""), (3, "Entry 3 is missing")]
+)
+def test_there_are_as_many_as_were_written(written: int, says: str) -> None:
+    verdict = verify(chain({}, {}), written=written)
+    assert verdict.passed is not bool(says)
+    assert says in verdict.description
+
+
 def test_an_entry_follows_the_one_before() -> None:
     first, second = chain({"a": 1}, {"b": [None, 1.5]})
     assert (first.sequence, first.previous_hash) == (1, START)

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.log_lines import Lines, Parsed, lines_again, parse_lines
+from churn_assets.core.log_lines import Lines, Parsed, parse_again, parse_lines
 from churn_assets.core.traffic import Window
 from churn_assets_tests.bentos import customers
 
 CONTRACT = load_contract("telecom")
 WINDOW = Window.after("2026-02")
-BEGUN = datetime(2026, 3, 1, tzinfo=UTC)
+BEFORE = datetime(2026, 3, 1, tzinfo=UTC)
 PERSONAL = ("age", "gender", "location")
 
 
@@ -32,7 +32,7 @@ def line(number: int, **told: Any) -> bytes:
 
 
 def parsed(*lines: bytes, window: Window = WINDOW, **told: Any) -> Parsed:
-    return parse_lines([Lines("a", 0, lines, **{"begun": BEGUN} | told)], CONTRACT, window)
+    return parse_lines([Lines("a", 0, lines, **{"before": BEFORE} | told)], CONTRACT, window)
 
 
 def ids(found: Parsed) -> list[str]:
@@ -63,6 +63,9 @@ def test_a_row_has_what_the_line_says_and_where_it_stands() -> None:
         (line(1, churn_probability=float("nan")), "churn_probability"),
         (line(1, time="yesterday"), "time: Input should be a valid datetime"),
         (line(1, time="2026-03-05T12:00:00"), "time: Input should have timezone info"),
+        (line(1, time="0001-01-01T00:00:00Z"), "time: Input should be greater than or equal"),
+        (line(1, time="9999-12-31T23:59:59Z"), "time: Input should be less than"),
+        (b"[" * 10_000, "Invalid JSON: recursion limit"),
         (line(1, prediction_id=""), "prediction_id: String should have at least 1"),
         (line(1, degraded="no"), "degraded: Input should be a valid boolean"),
         (line(1, features={}), "features: age: Field required"),
@@ -79,7 +82,7 @@ def test_what_is_no_prediction_is_kept_with_the_reason(bad: bytes, reason: str) 
     found = parsed(line(8), bad, line(9))
     assert ids(found) == ["p8", "p9"]
     [kept] = found.rejected.to_dict("records")
-    assert kept["line"] == bad.decode("utf-8", "replace")
+    assert kept["line"] == bad.decode("utf-8", "backslashreplace")
     assert reason in kept["reason"]
 
 
@@ -124,15 +127,28 @@ def test_a_line_that_says_no_time_belongs_where_the_one_before_it_does() -> None
     for month, expected in (("2026-02", ["first", "march"]), ("2026-03", ["april"])):
         found = parsed(b"first", line(1), b"march", later, b"april", window=Window.after(month))
         assert found.rejected["line"].tolist() == expected
+    earlier = datetime(2026, 2, 27, tzinfo=UTC)
+    for before, expected in ((BEFORE, ["bad"]), (earlier, [])):
+        assert parsed(b"bad", before=before).rejected["line"].tolist() == expected
 
 
 def test_rejected_lines_are_read_again() -> None:
     found = parsed(b"bad", line(1)[:50])
-    again = parse_lines(lines_again(found.rejected, WINDOW), CONTRACT, WINDOW)
+    again = parse_again(found.rejected, CONTRACT, WINDOW)
     assert again.rejected["line"].tolist() == found.rejected["line"].tolist()
     mended = found.rejected.assign(line=["bad", line(1).decode()])
-    again = parse_lines(lines_again(mended, WINDOW), CONTRACT, WINDOW)
+    again = parse_again(mended, CONTRACT, WINDOW)
     assert (ids(again), len(again.rejected)) == (["p1"], 1)
+    assert again.rows["end"].tolist() == [0], "nobody knows where in the file"
+    both = parsed(line(2), b"bad") + again
+    assert (ids(both), len(both.rejected)) == (["p2", "p1"], 1)
+
+
+def test_half_a_character_never_becomes_a_prediction() -> None:
+    broken = line(1, endpoint="/é").replace(b"\\u00e9", b"\xc3")
+    found = parsed(broken)
+    assert (ids(found), len(found.rejected)) == ([], 1)
+    assert ids(parse_again(found.rejected, CONTRACT, WINDOW)) == []
 
 
 def test_a_line_that_is_rejected_twice_is_one() -> None:
@@ -145,7 +161,7 @@ def test_a_feature_may_have_any_name() -> None:
     contract = CONTRACT.model_copy(update={"columns": tuple(columns)})
     told = json.loads(line(1))
     features = {names.get(name, name): value for name, value in told["features"].items()}
-    found = parse_lines([Lines("a", 0, [line(1, features=features)], BEGUN)], contract, WINDOW)
+    found = parse_lines([Lines("a", 0, [line(1, features=features)], BEFORE)], contract, WINDOW)
     row = found.rows.iloc[0]
     assert row["time_of_customer"] == told["features"]["tenure"]
     assert row["file_of_customer"] == told["features"]["late_payments"]

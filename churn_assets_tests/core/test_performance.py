@@ -125,7 +125,7 @@ def interval(value: float, half: float = 0.01) -> Interval:
 
 def one(auc: float, half: float = 0.01, **told: Any) -> Realised:
     about = {
-        "month": "2026-02", "model_version": "1", "source": "scores", "rows": 100, "positives": 9,
+        "month": "2026-02", "model_version": "1", "source": "scores", "rows": 500, "positives": 20,
         "expected_positives": 9.5, "brier": interval(0.1), "profit_per_customer": interval(1.0),
         "in_training": False,
     }  # fmt: skip
@@ -138,7 +138,7 @@ def test_performance_may_drop_up_to_the_limit(auc: float, passed: bool) -> None:
     assert verdict.passed is passed
     assert verdict.numbers["value"] == pytest.approx(0.75 - auc)
     assert verdict.numbers["limit"] == 0.25
-    assert (verdict.numbers["churners"], verdict.numbers["expected_churners"]) == (9, 9.5)
+    assert (verdict.numbers["churners"], verdict.numbers["expected_churners"]) == (20, 9.5)
 
 
 @pytest.mark.parametrize(("half", "passed"), [(0.11, False), (0.13, False), (0.15, True)])
@@ -159,7 +159,21 @@ def test_only_the_latest_month_that_is_new_to_the_model_is_judged() -> None:
     assert not performance_holds([*others, one(bad)], "1", interval(0.8), Limits()).passed
     verdict = performance_holds(others[1:], "1", interval(0.8), Limits())
     assert verdict.passed
-    assert "has its labels yet" in verdict.description
+    assert "There is no month yet" in verdict.description
+
+
+@pytest.mark.parametrize(
+    ("rows", "positives", "passed"),
+    [(500, 19, True), (500, 20, False), (40, 20, False), (39, 20, True), (2, 1, True)],
+)
+def test_a_month_with_few_customers_of_a_class_is_not_judged(
+    rows: int, positives: int, passed: bool
+) -> None:
+    # With one of each, all resamples that have both are the same: an interval without width.
+    bad = one(0.0, 0.0, rows=rows, positives=positives)
+    verdict = performance_holds([bad], "1", interval(0.8), Limits())
+    assert verdict.passed is passed
+    assert verdict.numbers["min_rows_of_each_class"] == 20
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,15 @@ from churn_assets.core.metrics import Interval
 from churn_assets.core.policies import PromotionPolicy
 from churn_assets.core.promotion import (
     Comparison,
+    Standing,
     approval_recorded,
     compare,
     first,
     fresh,
     judge,
-    last_movement,
     policy_for,
     rollback_from,
+    standing,
     superior,
 )
 from churn_assets_tests.core.typed_rows import typed_rows
@@ -165,14 +166,31 @@ def movements(*moves: tuple[str, str, str]) -> list[AuditEntry]:
 
 def test_the_champion_is_what_the_newest_movement_says() -> None:
     entries = movements(("promotion", "", "1"), ("promotion", "1", "2"), ("override", "x", "y"))
-    last = last_movement(entries, "m")
-    assert last is entries[1]
-    assert approval_recorded("2", last).passed
-    assert not approval_recorded("1", last).passed
-    assert not approval_recorded(None, last).passed
-    assert not approval_recorded("1", None).passed
-    assert approval_recorded(None, None).passed
-    assert last_movement(entries, "another") is None
+    now = standing(entries, "m")
+    assert now == Standing("2", "1", entries[1])
+    assert approval_recorded("2", "1", now).passed
+    for found in (("1", "1"), (None, "1"), ("2", None), ("2", "3")):
+        assert not approval_recorded(*found, now).passed
+    assert not approval_recorded("1", None, Standing()).passed
+    assert approval_recorded(None, None, Standing()).passed
+    assert standing(entries, "another") == Standing()
+
+
+@pytest.mark.parametrize(
+    ("moves", "champion", "previous"),
+    [
+        ([("promotion", "1", "2"), ("rollback", "2", "1")], "1", "2"),
+        ([("promotion", "1", "2"), ("correction", "9", "2")], "2", "1"),
+        ([("promotion", "1", "2"), ("correction", "", "")], None, "1"),
+        ([("promotion", "1", "2"), ("correction", "", ""), ("rollback", "", "1")], "1", None),
+        ([("correction", "4", "4"), ("promotion", "4", "5")], "5", "4"),
+    ],
+)
+def test_a_correction_leaves_no_version_behind(
+    moves: list[tuple[str, str, str]], champion: str | None, previous: str | None
+) -> None:
+    now = standing(movements(*moves), "m")
+    assert (now.champion, now.previous) == (champion, previous)
 
 
 def test_a_rollback_is_remembered_until_somebody_promotes_that_version_again() -> None:
@@ -200,5 +218,5 @@ def test_by_luck_at_most_5_percent_pass(policy: str, challenger: str) -> None:
     margin: the order of the better one's scores was disturbed until its ROC AUC on all the
     population was that.
     """
-    share, _ = promoted(of(policy, challenger), population(), rows=704)
+    share, _ = promoted(of(policy, challenger), population(), rows=704, resamples=250)
     assert share <= 0.05

@@ -1,5 +1,7 @@
 """Served traffic: each prediction once, known customers by name, and the limit of what is read."""
 
+from datetime import UTC, datetime
+
 import pandas as pd
 import pytest
 
@@ -7,12 +9,14 @@ from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.pseudonym import pseudonym
 from churn_assets.core.limits import Limits
 from churn_assets.core.traffic import (
+    Place,
     Window,
     as_traffic,
     each_line_once,
     each_once,
     places,
     predictions_readable,
+    shortened,
     traffic_dtypes,
     with_customers,
 )
@@ -47,7 +51,8 @@ def test_predictions_count_once_and_the_first_reading_stands() -> None:
 
 def test_a_file_is_read_on_from_its_last_line() -> None:
     held = pd.concat([traffic("p1", end=10), traffic("p2", end=30), traffic("p3", file="b", end=7)])
-    assert places(held) == {"a": 30, "b": 7}
+    first = datetime(2026, 3, 1, tzinfo=UTC)
+    assert places(held) == {"a": Place(30, first), "b": Place(7, first)}
     assert places(traffic()) == {}
 
 
@@ -65,6 +70,21 @@ def test_customers_are_found_by_their_pseudonyms() -> None:
     assert with_customers(rows, features, CONTRACT, KEY)["customer_id"].tolist() == ["C2"]
     for key in (None, bytes(16)):
         assert with_customers(rows, features, CONTRACT, key)["customer_id"].isna().all()
+
+
+def test_who_was_known_by_an_earlier_key_stays_known() -> None:
+    features = pd.DataFrame({"customer_id": pd.array(["C1", "C2"], dtype=TEXT)})
+    other = bytes(16)
+    old, new = (traffic("p1", customer=pseudonym(k, "customer_id", "C2")) for k in (KEY, other))
+    rows = with_customers(old, features, CONTRACT, KEY)
+    rows = with_customers(pd.concat([rows, new], ignore_index=True), features, CONTRACT, other)
+    assert rows["customer_id"].tolist() == ["C2", "C2"]
+    assert with_customers(rows, features, CONTRACT, None).equals(rows)
+
+
+def test_a_long_line_is_shown_by_its_beginning() -> None:
+    rejected = pd.DataFrame({"line": pd.array(["x" * 10**6, "y"], dtype=TEXT)})
+    assert shortened(rejected)["line"].str.len().tolist() == [500, 1]
 
 
 @pytest.mark.parametrize(("unread", "passed"), [(0, True), (9, True), (10, True), (11, False)])

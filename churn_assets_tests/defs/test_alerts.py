@@ -131,6 +131,18 @@ def test_a_failed_run_is_told_until_a_later_one_makes_it(watched: Watched, hook:
     assert hook.headlines[1:] == [f"RECOVERED: run failed at raw_customers, {MONTH}"]
 
 
+def test_a_run_that_a_shut_gate_refused_is_not_told_beside_the_failed_check(
+    watched: Watched, hook: Received
+) -> None:
+    customers(1).head(0).to_csv(watched.file, index=False)
+    watched.run()
+    watched.tick()
+    (told,) = hook.headlines
+    assert not watched.graph.run("churn_labels", month=MONTH).success
+    watched.tick()
+    assert hook.headlines == [told]
+
+
 def retrying(tmp_path: Path, hook: Received, *, enabled: bool) -> tuple[Watched, dict[str, Any]]:
     """A graph on an instance that tries failed runs again, and the settings of that."""
     settings = {"run_retries": {"enabled": enabled, "max_retries": 1}}

@@ -3,14 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pandas as pd
 import pytest
 
 from churn_assets.adapters.audit import AuditLog
+from churn_assets.defs.gates import OF_A_DAEMON
 from churn_assets_tests.defs.graph import (
     CUSTOMERS,
     LABELS,
     MONTH,
+    SILENT,
     Graph,
     customers,
     failed_checks,
@@ -94,6 +97,22 @@ def test_an_override_is_made_with_reason_and_name_and_is_on_record(graph: Graph)
     (event,) = result.asset_materializations_for_node("churn_labels")
     assert event.metadata["override_by"].value == "ada"
     assert event.metadata["override_entry"].value == 1
+
+
+@pytest.mark.parametrize("tag", sorted(OF_A_DAEMON))
+def test_a_daemon_overrides_nothing(graph: Graph, tag: str) -> None:
+    deliver(graph, NOBODY, MONTH)
+    graph.run("raw_customers", month=MONTH)
+    result = graph.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        run_config=SILENT | override("churn_labels"),
+        instance=graph.instance,
+        partition_key=MONTH,
+        asset_selection=[dg.AssetKey("churn_labels")],
+        tags={tag: "it"},
+        raise_on_error=False,
+    )
+    assert "must not be made" in why(result, "churn_labels")
+    assert AuditLog(graph.lake).entries() == []
 
 
 def test_an_override_that_nothing_asks_for_leaves_no_trace(graph: Graph) -> None:

@@ -124,6 +124,9 @@ def test_scoring_a_delivered_month_anew_takes_a_name_and_a_reason(graph: Graph) 
     refused = graph.run("customer_scores", month=SECOND, config=config("customer_scores", **told))
     assert "was delivered with model version 1" in why(refused, "customer_scores")
     assert set(scores(graph, SECOND)["model_version"]) == {"1"}
+    blank = told | {"override_by": "ada", "override_reason": " "}
+    refused = graph.run("customer_scores", month=SECOND, config=config("customer_scores", **blank))
+    assert "set override_reason and override_by" in why(refused, "customer_scores")
     told |= {"override_by": "ada", "override_reason": "version 1 was wrong about age"}
     result = graph.run("customer_scores", month=SECOND, config=config("customer_scores", **told))
     assert result.success, why(result, "customer_scores")

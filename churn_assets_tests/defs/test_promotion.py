@@ -14,12 +14,13 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from mlflow import MlflowClient
 
+from churn_assets.adapters import promotions
 from churn_assets.adapters.audit import TABLE, AuditLog
 from churn_assets.adapters.records import ModelRecord, PromotedModel
 from churn_assets.adapters.registry import aliases, load_report, model_record
 from churn_assets.audit import main
 from churn_assets.core.promotion import Comparison
-from churn_assets.defs.decision import OF_A_DAEMON
+from churn_assets.defs.gates import OF_A_DAEMON
 from churn_assets_tests.defs.graph import (
     CUSTOMERS,
     LABELS,
@@ -238,6 +239,21 @@ def test_a_rollback_brings_back_the_version_before(auto: Promotions) -> None:
     assert (document.approved_by, document.reason) == ("ada", "seen by the board")
 
 
+def test_a_second_rollback_does_not_bring_back_what_was_rolled_back_from(
+    auto: Promotions,
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    assert auto.run(rollback=True, **PERSON).success
+    said = why(auto.run(rollback=True, **PERSON), "promoted_model")
+    assert "ada rolled back from version 2 (seen by the board); another rollback would" in said
+    assert auto.aliases["champion"] == "1"
+    meant = {"override_reason": "it was not the model", "override_by": "bob"}
+    assert auto.run(rollback=True, **PERSON, **meant).success
+    assert [move[0] for move in auto.moves[3:]] == ["override", "rollback"]
+    assert auto.aliases == {"champion": "2", "previous": "1"}
+
+
 def test_a_rollback_of_the_only_version_is_an_error(auto: Promotions) -> None:
     auto.promote(1)
     result = auto.run(rollback=True, **PERSON)
@@ -270,6 +286,13 @@ def test_by_hand_a_promotion_waits_for_a_name_and_a_reason(manual: Promotions) -
     assert (manual.document.approved_by, manual.document.policy) == ("ada", "first")
 
 
+@pytest.mark.parametrize("name", ["", " ", "policy", " Policy "])
+def test_nobody_is_no_name(manual: Promotions, name: str) -> None:
+    manual.challenger(1)
+    assert "waits for approval" in why(manual.run(approved_by=name, reason="r"), "promoted_model")
+    assert manual.moves == []
+
+
 @pytest.mark.parametrize("tag", sorted(OF_A_DAEMON))
 def test_a_daemon_approves_nothing_and_rolls_nothing_back(manual: Promotions, tag: str) -> None:
     manual.challenger(1)
@@ -283,25 +306,33 @@ def test_a_daemon_approves_nothing_and_rolls_nothing_back(manual: Promotions, ta
     assert manual.aliases == {}
 
 
+def test_a_daemon_overrides_nothing(auto: Promotions) -> None:
+    auto.promote(1)
+    auto.challenger(3)
+    daemon = {next(iter(OF_A_DAEMON)): "it"}
+    result = auto.run(tags=daemon, override_reason="r", override_by="bob", **PERSON)
+    assert "challenger_earned_promotion" in failed_checks(result)
+    assert len(auto.moves) == 1
+
+
 def test_a_daemon_promotes_by_policy_where_nobody_is_to_be_asked(auto: Promotions) -> None:
     auto.challenger(1)
     assert auto.run(tags={next(iter(OF_A_DAEMON)): "it"}).success
     assert auto.moves == [("promotion", "policy", "", "1")]
 
 
-@pytest.mark.parametrize("crash", ["set_registered_model_alias", "none"])
+ALIAS = "mlflow.MlflowClient.set_registered_model_alias"
+DOCUMENT = "churn_assets.defs.storage.DocumentIOManager.dump_to_path"
+
+
+@pytest.mark.parametrize("crash", [ALIAS, DOCUMENT])
 def test_a_crash_after_the_entry_heals_on_the_next_run(
     auto: Promotions, monkeypatch: pytest.MonkeyPatch, crash: str
 ) -> None:
     auto.promote(1)
     auto.challenger(2)
     with monkeypatch.context() as patch:
-        if crash == "none":
-            # Cut off between the alias and the document.
-            stored = "churn_assets.defs.storage.DocumentIOManager.dump_to_path"
-            patch.setattr(stored, _dies)
-        else:
-            patch.setattr(MlflowClient, crash, _dies)
+        patch.setattr(crash, _dies)
         assert not auto.run().success
     assert auto.moves[1:] == [("promotion", "policy", "1", "2")]
     assert auto.document.model.version == "1"
@@ -310,8 +341,26 @@ def test_a_crash_after_the_entry_heals_on_the_next_run(
     assert auto.aliases == {"champion": "2", "previous": "1"}
     assert len(auto.moves) == 2, "nothing is decided twice"
     document = auto.document
-    assert (document.action, document.model.version, document.policy) == ("kept", "2", "fresh")
+    assert (document.action, document.model.version, document.policy) == ("promotion", "2", "fresh")
     assert document.audit_hash == auto.audit.entries()[-1].hash
+
+
+@pytest.mark.parametrize("crash", [ALIAS, DOCUMENT])
+def test_a_rollback_that_crashed_and_is_tried_again_is_done_once(
+    auto: Promotions, monkeypatch: pytest.MonkeyPatch, crash: str
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(crash, _dies)
+        cut_off = auto.run(rollback=True, **PERSON)
+    assert not cut_off.success
+    again = {"dagster/root_run_id": cut_off.run_id, "dagster/parent_run_id": cut_off.run_id}
+    healed = auto.run(tags=again, rollback=True, **PERSON)
+    assert healed.success, why(healed, "promoted_model")
+    assert auto.moves[2:] == [("rollback", "ada", "2", "1")]
+    assert auto.aliases == {"champion": "1", "previous": "2"}
+    assert (auto.document.action, auto.document.model.version) == ("rollback", "1")
 
 
 def _dies(*_: Any, **__: Any) -> None:
@@ -328,11 +377,82 @@ def test_an_alias_that_somebody_moved_stops_everything_until_a_person_corrects_i
     assert (found.check_name, found.severity) == (
         "approval_recorded", dg.AssetCheckSeverity.ERROR,
     )  # fmt: skip
-    assert "`champion` is at version 3; entry 1" in str(found.description)
+    assert "`champion` is version 3 and `previous` none; by entry 1" in str(found.description)
     assert auto.aliases["champion"] == "3"
+    assert "To have `champion` set to version 1, on record" in why(result, "promoted_model")
     assert auto.run(**PERSON).success
-    assert auto.moves[1:] == [("correction", "ada", "3", "1"), ("promotion", "ada", "1", "2")]
+    assert auto.moves[1:] == [("correction", "ada", "3", "1")], "no challenger was approved of"
+    assert auto.aliases == {"champion": "1"}
+    assert auto.run().success
+    assert auto.moves[2:] == [("promotion", "policy", "1", "2")]
     assert auto.aliases == {"champion": "2", "previous": "1"}
+
+
+def test_a_rollback_goes_where_the_audit_log_says_and_not_where_somebody_set_the_alias(
+    auto: Promotions,
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    MlflowClient().set_registered_model_alias(auto.name, "previous", "3")
+    assert "approval_recorded" in failed_checks(auto.run())
+    assert auto.run(rollback=True, **PERSON).success
+    assert auto.moves[2:] == [("correction", "ada", "2", "2"), ("rollback", "ada", "2", "1")]
+    assert auto.aliases == {"champion": "1", "previous": "2"}
+
+
+def test_a_champion_that_was_deleted_is_put_on_record_and_the_version_before_comes_back(
+    auto: Promotions,
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    MlflowClient().delete_model_version(auto.name, "2")
+    said = why(auto.run(), "promoted_model")
+    assert "To have `champion` set to none, for the version on record is lost" in said
+    result = auto.run(rollback=True, **PERSON)
+    assert result.success, why(result, "promoted_model")
+    assert auto.moves[2:] == [("correction", "ada", "", ""), ("rollback", "ada", "", "1")]
+    assert auto.aliases == {"champion": "1"}
+    assert auto.document.model.version == "1"
+
+
+def test_where_the_only_champion_was_deleted_the_next_is_the_first_again(auto: Promotions) -> None:
+    auto.promote(1)
+    MlflowClient().delete_model_version(auto.name, "1")
+    auto.challenger(2)
+    assert made(auto.run(**PERSON)) == set()
+    assert auto.moves[1:] == [("correction", "ada", "", "")]
+    assert auto.run().success
+    assert auto.document.policy == "first"
+    assert auto.aliases == {"champion": "2"}
+
+
+def test_of_two_decisions_at_once_one_moves_the_champion(
+    auto: Promotions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    judge = promotions.usable
+
+    def while_a_challenger_is_promoted(*given: Any) -> Any:
+        monkeypatch.setattr(promotions, "usable", judge)
+        assert auto.promote(3, override_reason="r", override_by="bob").success
+        return judge(*given)
+
+    monkeypatch.setattr(promotions, "usable", while_a_challenger_is_promoted)
+    said = why(auto.run(rollback=True, **PERSON), "promoted_model")
+    assert "the champion of churn_telecom has moved meanwhile: entry 4" in said
+    assert auto.moves[-1] == ("promotion", "bob", "2", "3")
+    assert auto.aliases == {"champion": "3", "previous": "2"}
+
+
+def test_a_challenger_of_another_contract_is_not_judged(auto: Promotions) -> None:
+    auto.challenger(1)
+    path = auto.graph.platform.home / "reports/churn_model.json"
+    record = ModelRecord.model_validate_json(path.read_text())
+    for change in ({"name": "churn_other"}, {"contract_version": "0.0"}):
+        path.write_text(record.model_copy(update=change).model_dump_json())
+        assert "churn_model is churn_" in why(auto.run(), "promoted_model")
+    assert auto.moves == []
 
 
 def test_a_log_that_was_tampered_with_stops_everything_and_is_named(
