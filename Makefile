@@ -27,6 +27,16 @@ export CHURN_API_KEYS_FILE ?= $(KEYS)
 endif
 
 PYTHON ?= python3
+
+# The simulated operator: what befalls it, and since which month, is written down once in a home, so
+# that it does not become another one next month. The environment wins.
+OPERATOR := $(CHURN_HOME)/operator.mk
+ifeq ($(CHURN_CONTRACT),telecom)
+ifneq ($(filter demo dev env,$(MAKECMDGOALS)),)
+-include $(OPERATOR)
+endif
+endif
+
 PORT ?= $(if $(filter serve,$(MAKECMDGOALS)),3001,3000)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := .venv/bin
@@ -50,7 +60,15 @@ home: setup
 	@mkdir -p $(DAGSTER_HOME) $(BENTOML_HOME) && cp dagster.yaml $(DAGSTER_HOME)/
 	@test -s $(CHURN_HOME)/id.key || (umask 077; $(RUN)/python -c 'import secrets; print(secrets.token_hex(32))' > $(CHURN_HOME)/id.key)
 
-demo: home ## Materialise the graph for the last six months, and say what came of it
+# From the month before the latest closed one on, so that the demo has two months to tell of.
+$(OPERATOR):
+	@mkdir -p $(@D)
+	@month=$$($(PYTHON) -c 'from datetime import *; first = lambda day: day.replace(day=1) - timedelta(1); print(first(first(datetime.now(timezone.utc))).strftime("%Y-%m"))') && \
+	printf 'export CHURN_SIMULATED__%s ?= %s\n' \
+	  SCENARIO "$${CHURN_SIMULATED__SCENARIO:-price_shock}" \
+	  SCENARIO_MONTH "$${CHURN_SIMULATED__SCENARIO_MONTH:-$$month}" > $@
+
+demo: home ## Tell what becomes of a simulated operator, from its first model to a checked bento
 	@$(RUN)/python -m churn_assets.demo
 
 dev: home ## Dagster UI and daemon on http://127.0.0.1:$(PORT)
@@ -75,7 +93,7 @@ format: setup ## Mend what ruff can mend
 	$(RUN)/ruff format .
 
 bench: setup ## Measure everything the README claims
-	@for name in scorer accuracy hazard validation graph serving; do $(RUN)/python -m benchmarks.$$name || exit 1; done
+	@for name in scorer accuracy hazard validation graph promotion serving; do $(RUN)/python -m benchmarks.$$name || exit 1; done
 
 loadtest: setup ## 100 users ask the service of a bento for a minute
 	@$(RUN)/python -m benchmarks.loadtest
@@ -85,7 +103,7 @@ docs: setup ## Make the generated documents again
 	$(RUN)/python -m churn_assets.operations > docs/automation.md
 
 env: home ## Print what native commands need: eval "$$(make -s env)"
-	@for name in CHURN_CONTRACT CHURN_HOME DAGSTER_HOME BENTOML_HOME BENTOML_DO_NOT_TRACK $(filter CHURN_API_%,$(.VARIABLES)); do printf 'export %s=%q\n' "$$name" "$${!name}"; done
+	@for name in CHURN_CONTRACT CHURN_HOME DAGSTER_HOME BENTOML_HOME BENTOML_DO_NOT_TRACK $(filter CHURN_API_% CHURN_SIMULATED__%,$(.VARIABLES)); do printf 'export %s=%q\n' "$$name" "$${!name}"; done
 	@printf 'export MLFLOW_TRACKING_URI=%q\n' "sqlite:///$(CHURN_HOME)/mlflow.db"
 	@echo "export PATH=$(CURDIR)/.venv/bin:\$$PATH"
 

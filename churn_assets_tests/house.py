@@ -3,17 +3,31 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import pandas as pd
 
 from churn_assets.adapters.records import ModelRecord
-from churn_assets.settings import Settings
+from churn_assets.settings import Settings, latest_closed_month
 from churn_assets_tests.defs.graph import Graph
 from churn_assets_tests.documents import ROOT
 
-OPERATOR = {"customers": 6_000}
+LATEST = pd.Period(latest_closed_month(), freq="M")
+MONTHS = [str(LATEST - back) for back in range(7, -1, -1)]
+*_, BEFORE, SHOCKED, LAST = MONTHS
+"""The last month without the price shock, and the two with it."""
+
+SETTINGS = {
+    "simulated": {"customers": 6_000, "scenario": "price_shock", "scenario_month": SHOCKED},
+    "first_month": MONTHS[0],
+    "bootstrap_resamples": 100,
+    # So few customers do not tell two models apart.
+    "promotion": {"auc_margin": 0.1, "profit_margin": 0.5},
+}
 
 
 @dataclass
@@ -33,7 +47,7 @@ class House(Graph):
 
 def house(home: Path, **settings: object) -> House:
     return House(
-        Settings(home=home, simulated=OPERATOR, bootstrap_resamples=100, **settings),  # type: ignore[arg-type]
+        Settings(home=home, **SETTINGS | settings),  # type: ignore[arg-type]
         dagster_home=home / "dagster",
     )
 
@@ -41,12 +55,8 @@ def house(home: Path, **settings: object) -> House:
 def demo(home: Path, **settings: str) -> str:
     environment = (
         os.environ
-        | {
-            "CHURN_HOME": str(home),
-            "DAGSTER_HOME": str(home / "dagster"),
-            "CHURN_SIMULATED__CUSTOMERS": str(OPERATOR["customers"]),
-            "CHURN_BOOTSTRAP_RESAMPLES": "100",
-        }
+        | {"CHURN_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
+        | dict(_variables(SETTINGS, "CHURN_"))
         | settings
     )
     done = subprocess.run(
@@ -55,3 +65,11 @@ def demo(home: Path, **settings: str) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr + (home / "demo.log").read_text()
     return done.stdout
+
+
+def _variables(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _variables(value, f"{prefix}{name.upper()}__")
+        else:
+            yield f"{prefix}{name.upper()}", str(value)

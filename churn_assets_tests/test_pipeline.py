@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from churn_assets.adapters.records import BentoRecord
+from churn_assets.adapters.records import BentoRecord, PromotedModel
 from churn_assets.adapters.registry import (
     CHALLENGER,
     RegistryError,
@@ -23,15 +23,17 @@ from churn_assets.adapters.serving import serving
 from churn_assets.contracts.card import GoldenRows, ModelCard
 from churn_assets.contracts.request import features, request_model
 from churn_assets.contracts.schemas import typed
+from churn_assets.core.drift import DriftReport
 from churn_assets.core.evaluation import EvaluationReport
 from churn_assets.core.features import model_columns, model_frame
 from churn_assets.core.scorer import LinearScorer, Scorer
 from churn_assets.core.splitting import TEST, of_split
 from churn_assets.defs.platform import Platform
 from churn_assets.settings import SERVICE_PREFIX, Settings
+from churn_assets_tests.defs.daemon import Daemon
 from churn_assets_tests.defs.graph import Graph, failed_checks, made, why
 from churn_assets_tests.documents import ROOT, bash, blocks, native, sent
-from churn_assets_tests.house import House, demo, house
+from churn_assets_tests.house import BEFORE, LAST, MONTHS, SHOCKED, House, demo, house
 
 TRACING = "docs/tracing-a-prediction.md"
 
@@ -57,18 +59,73 @@ def test_the_demo_makes_every_asset_and_says_so(first_run: tuple[Path, str]) -> 
     said = first_run[1]
     for asset in ("raw_customers", "validated_features", "quarantined_customers", "churn_labels",
                   "training_set", "churn_model", "evaluation_report", "promoted_model",
-                  "drift_report", "churn_bento"):  # fmt: skip
+                  "customer_scores", "served_traffic", "drift_report", "churn_bento"):  # fmt: skip
         assert f"  {asset} " in said, said
     assert ", 0 did not run" in said
-    assert "churn_telecom:1" in said
+    assert "churn_telecom:2" in said
     assert "make serve" in said
+
+
+def test_a_price_shock_leads_to_another_model_and_the_summary_shows_how(
+    first_run: tuple[Path, str],
+) -> None:
+    lines = [line.strip().removeprefix("chain").strip() for line in first_run[1].splitlines()]
+    told = [
+        f"version 1 learnt from {MONTHS[0]} to {MONTHS[-4]}; why: first",
+        "promotion by policy: There is no champion yet.",
+        f"{BEFORE}: ",
+        f"{SHOCKED}: ",
+        f"version 2 learnt from {MONTHS[0]} to {SHOCKED}; why: drift:{SHOCKED}",
+        "promotion by policy: By policy 'fresh': ROC AUC ",
+        f"{LAST}: ",
+    ]
+    places = [max(n for n, line in enumerate(lines) if line.startswith(text)) for text in told]
+    assert places == sorted(places)
+    before, shocked, last = (" ".join(lines[places[n] : places[n] + 3]) for n in (2, 3, 6))
+    assert "scored by version 1; as in training" in before
+    assert "scored by version 1; failed no_feature_drift (avg_monthly_charges" in shocked
+    assert "scored by version 2; " in last
+
+
+def test_the_stores_hold_the_same_story(made_house: House) -> None:
+    lake, reports = made_house.lake, made_house.platform.home / "reports"
+    scores = lake.read("customer_scores").groupby("month")["model_version"].unique()
+    assert {month: list(versions) for month, versions in scores.items()} == {
+        BEFORE: ["1"], SHOCKED: ["1"], LAST: ["2"]
+    }  # fmt: skip
+    promoted = PromotedModel.model_validate_json((reports / "promoted_model.json").read_text())
+    assert (promoted.model.version, promoted.policy, promoted.action) == ("2", "fresh", "promotion")
+    assert champion(promoted.model.name) == "2"
+    [reason] = promoted.model.reasons
+    assert reason.startswith(f"drift:{SHOCKED}: no_feature_drift: ")
+    [event] = made_house.instance.fetch_materializations(
+        dg.AssetKey("retraining_reasons"), limit=10
+    ).records
+    assert event.asset_materialization is not None
+    assert f"drift:{SHOCKED}" in event.asset_materialization.metadata
+    report = DriftReport.model_validate_json((reports / f"drift_report/{SHOCKED}.json").read_text())
+    assert "avg_monthly_charges" in report.drifted
 
 
 def test_a_second_run_makes_nothing_again(first_run: tuple[Path, str]) -> None:
     home, first = first_run
     second = demo(home)
-    assert second.count("there already") == first.count("raw_customers") * 2 - 1 + 2
-    assert "churn_telecom:1" in second
+    assert second.count("all there already") == 3
+    assert " s   " not in second.split("Done in")[0]
+    assert first.split("\n  data  ")[1] == second.split("\n  data  ")[1]
+
+
+def test_the_daemon_makes_nothing_of_it_again(made_house: House) -> None:
+    daemon = Daemon(made_house)
+    assert (daemon.sense("deliveries"), daemon.sense("retraining_reasons")) == (0, 0)
+    asked = dg.evaluate_automation_conditions(made_house.definitions, made_house.instance)
+    keys = made_house.definitions.resolve_asset_graph().materializable_asset_keys
+    wanted = {key.to_user_string(): asked.get_requested_partitions(key) for key in keys}
+    # The demo scores no month but the latest of the history.
+    earlier = set(MONTHS[: MONTHS.index(BEFORE)])
+    assert {name: months for name, months in wanted.items() if months} == dict.fromkeys(
+        ("customer_scores", "served_traffic", "drift_report"), earlier
+    )
 
 
 def test_a_home_of_another_contract_is_refused(first_run: tuple[Path, str]) -> None:
@@ -156,7 +213,7 @@ def test_trained_again_from_the_same_versions_the_model_is_the_same_bit_for_bit(
 def test_a_training_that_fails_ends_its_run_as_failed(made_house: House) -> None:
     from mlflow import MlflowClient
 
-    rows = made_house.lake.read("training_set", version=1)
+    rows = made_house.lake.read("training_set")
     one_sided = made_house.lake.write("training_set", rows[~rows["churned"]])
     made_house.lake.write("training_set", rows)
     config = {"training_set_version": one_sided.version}
@@ -187,6 +244,7 @@ def test_a_model_that_its_scorer_does_not_equal_is_not_registered(
 
 def test_no_bento_is_built_behind_a_failed_check(made_house: House) -> None:
     strict = house(made_house.platform.home, limits={"min_auc": 0.999})
+    built = set(made_house.platform.home.glob("bentoml/**/bento.yaml"))
     behind = ("promoted_model", "churn_bento")
     # The model too: the newest one failed its own check, which shuts the gate of its report.
     evaluated = strict.run("churn_model", "evaluation_report", *behind)
@@ -195,7 +253,7 @@ def test_no_bento_is_built_behind_a_failed_check(made_house: House) -> None:
     by_hand = strict.run(*behind)
     assert "evaluation_report: auc_above_floor (run " in why(by_hand, "promoted_model")
     assert made(by_hand) == set()
-    assert not list(made_house.platform.home.glob("bentoml/**/2/bento.yaml"))
+    assert set(made_house.platform.home.glob("bentoml/**/bento.yaml")) == built
     assert made_house.run("evaluation_report", *behind).success, "the gate opens again"
 
 

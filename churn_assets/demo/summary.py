@@ -1,18 +1,18 @@
 """What the demo says at its end: read from the lake, the reports and the instance."""
 
-from typing import TypeVar
+import textwrap
+from collections.abc import Iterable, Iterator
 
 import dagster as dg
 from dagster import DagsterInstance
-from pydantic import BaseModel
-from upath import UPath
 
 from churn_assets.adapters.records import BentoRecord
-from churn_assets.core.drift import DriftReport
 from churn_assets.core.evaluation import EvaluationReport
 from churn_assets.core.metrics import Interval
 from churn_assets.defs.platform import Platform
+from churn_assets.demo.chain import chain, read
 
+WIDTH, INDENT = 110, 14
 SHOWN_METRICS = {
     "roc_auc": "ROC AUC",
     "pr_auc": "PR AUC",
@@ -41,10 +41,10 @@ def summary(
         if fine
         else f"Not all was made ({seconds:.0f} s); what follows may be of an earlier run",
         *_data(platform),
-        *_model(_read(EvaluationReport, reports / "evaluation_report.json")),
-        *_drift(platform, reports),
+        *_listed("chain", chain(platform, definitions, instance)),
+        *_model(read(EvaluationReport, reports / "evaluation_report.json")),
         *_checks(definitions, instance),
-        *_bento(_read(BentoRecord, reports / "churn_bento.json")),
+        *_bento(read(BentoRecord, reports / "churn_bento.json")),
         *_next(platform),
     ]
     return "\n".join(parts)
@@ -79,15 +79,6 @@ def _model(report: EvaluationReport | None) -> list[str]:
     ]
 
 
-def _drift(platform: Platform, reports: UPath) -> list[str]:
-    month = platform.closed_months.get_last_partition_key()
-    report = _read(DriftReport, reports / "drift_report" / f"{month}.json")
-    if report is None:
-        return [f"  drift       {month} was not compared"]
-    found = ", ".join(report.drifted) or "none"
-    return [f"  drift       {month}: {len(report.features)} features compared; moved: {found}"]
-
-
 def _checks(definitions: dg.Definitions, instance: DagsterInstance) -> list[str]:
     keys = sorted(definitions.resolve_asset_graph().asset_check_keys, key=str)
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
@@ -104,7 +95,7 @@ def _checks(definitions: dg.Definitions, instance: DagsterInstance) -> list[str]
     ran = passed + len(failed)
     return [
         f"  checks      {passed} passed, {len(failed)} failed, {len(keys) - ran} did not run",
-        *(f"            ! {text}" for text in failed),
+        *_listed("", failed),
     ]
 
 
@@ -125,11 +116,14 @@ def _next(platform: Platform) -> list[str]:
     ]
 
 
-Report = TypeVar("Report", bound=BaseModel)
-
-
-def _read(kind: type[Report], path: UPath) -> Report | None:
-    return kind.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+def _listed(name: str, texts: Iterable[str]) -> Iterator[str]:
+    """Texts below each other, the first behind the name, long ones on several lines."""
+    for text in texts:
+        start = f"  {name}".ljust(INDENT)
+        yield from textwrap.wrap(
+            text, WIDTH, initial_indent=start, subsequent_indent=" " * (INDENT + 2)
+        )
+        name = ""
 
 
 def _interval(interval: Interval, digits: int = 3) -> str:

@@ -1,0 +1,119 @@
+"""What became of it: model by model and month by month, as the stores tell it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import dagster as dg
+from dagster import DagsterInstance
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecordStatus as Status,
+)
+from pydantic import BaseModel
+from upath import UPath
+
+from churn_assets.adapters.audit import AuditLog
+from churn_assets.core.audit import AuditEntry
+from churn_assets.core.drift import RETRAINING_CHECKS, DriftReport
+from churn_assets.defs.platform import Platform
+from churn_assets.defs.retraining import DRIFT, MODEL
+from churn_assets.defs.scores import SCORES, delivered_version
+
+EARNED = dg.AssetCheckKey(dg.AssetKey("promoted_model"), "challenger_earned_promotion")
+MOST_MODELS = 1_000
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model as its asset was stored: its version, what it learnt from, and why."""
+
+    version: str
+    months: str
+    reasons: str
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> "Trained":
+        _, version = str(metadata["model_version"].value).rsplit(":", 1)
+        first, *_, last = metadata["months"].value.split(", ") * 2
+        keys = [text.split(": ")[0] for text in metadata["reasons"].value.splitlines()]
+        return cls(version, f"{first} to {last}", ", ".join(keys))
+
+
+def chain(
+    platform: Platform, definitions: dg.Definitions, instance: DagsterInstance
+) -> Iterator[str]:
+    """A line a fact: why a model was trained, what was decided of it, which months it scored."""
+    entries = [e for e in AuditLog(platform.lake).entries() if e.subject == platform.model_name]
+    scored = _scored(platform)
+    models = _models(instance)
+    for model in models:
+        yield f"version {model.version} learnt from {model.months}; why: {model.reasons}"
+        yield _decision(model, entries) or _refusal(instance, newest=model == models[-1])
+        for month, rows in scored.get(model.version, {}).items():
+            yield (
+                f"{month}: {rows:,} customers scored by version {model.version}; "
+                f"{_moved(platform, month)}"
+            )
+    yield from _stopped(definitions, instance)
+
+
+def _models(instance: DagsterInstance) -> list[Trained]:
+    records = instance.fetch_materializations(dg.AssetKey(MODEL), limit=MOST_MODELS).records
+    events = (record.asset_materialization for record in reversed(records))
+    return [Trained.of(event.metadata) for event in events if event]
+
+
+def _scored(platform: Platform) -> Mapping[str, Mapping[str, int]]:
+    """Customers that were scored, by model version and month."""
+    found: dict[str, dict[str, int]] = {}
+    for month, rows in sorted(platform.lake.rows_by_month(SCORES).items()):
+        version = delivered_version(platform.lake, month)
+        found.setdefault(str(version), {})[month] = rows
+    return found
+
+
+def _decision(model: Trained, entries: Sequence[AuditEntry]) -> str:
+    """The last that made it the champion; empty where nothing did."""
+    moved = [entry for entry in entries if entry.after == model.version]
+    return f"{moved[-1].action} by {moved[-1].actor}: {moved[-1].reason}" if moved else ""
+
+
+def _refusal(instance: DagsterInstance, *, newest: bool) -> str:
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key([EARNED])
+    found = latest[EARNED].evaluation if EARNED in latest else None
+    why = f": {found.description}" if newest and found and not found.passed else ""
+    return f"not promoted{why}"
+
+
+def _moved(platform: Platform, month: str) -> str:
+    report = read(DriftReport, platform.reports / DRIFT / f"{month}.json")
+    if report is None:
+        return "not compared with training"
+    failed = [name for name in RETRAINING_CHECKS if not report.verdicts[name].passed]
+    moved = f" ({', '.join(report.drifted)})" if report.drifted else ""
+    return f"failed {', '.join(failed)}{moved}" if failed else "as in training"
+
+
+def _stopped(definitions: dg.Definitions, instance: DagsterInstance) -> Iterator[str]:
+    """Months whose blocking checks failed when they last ran."""
+    graph, store = definitions.resolve_asset_graph(), instance.event_log_storage
+    blocking = [key for key in graph.asset_check_keys if graph.get(key).blocking]
+    for info in store.get_asset_check_partition_info(blocking):
+        if info.partition_key is None or info.latest_execution_status != Status.FAILED:
+            continue
+        month = PartitionKeyFilter(key=info.partition_key)
+        [record] = store.get_asset_check_execution_history(
+            info.check_key, limit=1, status={Status.FAILED}, partition_filter=month
+        )
+        said = record.evaluation.description if record.evaluation else "it ended in an error"
+        asset = info.check_key.asset_key.to_user_string()
+        yield f"{info.partition_key}: stopped at {asset}: {info.check_key.name}: {said}"
+
+
+Report = TypeVar("Report", bound=BaseModel)
+
+
+def read(kind: type[Report], path: UPath) -> Report | None:
+    """A stored report or record; None where there is none."""
+    return kind.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None

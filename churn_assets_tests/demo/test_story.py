@@ -1,0 +1,93 @@
+"""The months of the demo's story, and what becomes of a month that must not reach anyone."""
+
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from churn_assets.adapters.registry import champion
+from churn_assets.defs import retraining
+from churn_assets.defs.platform import Platform
+from churn_assets.demo.demo import Demo
+from churn_assets.demo.story import CUSTOMERS, LABELS, chapters
+from churn_assets.demo.summary import summary
+from churn_assets.settings import Settings, latest_closed_month
+from churn_assets_tests.defs.graph import Graph
+
+LATEST = pd.Period(latest_closed_month(), freq="M")
+
+
+def month(back: int) -> str:
+    return str(LATEST - back)
+
+
+def simulated(scenario: str, since: str | None, **settings: object) -> Settings:
+    told = {"customers": 1_500, "scenario": scenario, "scenario_month": since}
+    return Settings(simulated=told, **settings)  # type: ignore[arg-type]
+
+
+def test_each_month_since_the_scenario_is_a_chapter() -> None:
+    history, shocked, last = chapters(Platform.of(simulated("price_shock", month(1))))
+    assert [s.month for s in history.arrivals if s.assets == CUSTOMERS] == [
+        month(back) for back in range(7, 1, -1)
+    ]
+    assert [s.month for s in history.arrivals if s.assets == LABELS] == [
+        month(back) for back in range(7, 2, -1)
+    ]
+    assert [(s.assets, s.month) for s in shocked.arrivals] == [
+        (CUSTOMERS, month(1)), (LABELS, month(2))
+    ]  # fmt: skip
+    assert [(s.assets, s.month) for s in last.arrivals] == [
+        (CUSTOMERS, month(0)), (LABELS, month(1))
+    ]  # fmt: skip
+    assert history.model
+    assert not shocked.model
+    assert shocked.headline.endswith(": the operator has raised its prices")
+    assert "prices" not in last.headline
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        simulated("stable", None),
+        simulated("price_shock", None),
+        simulated("price_shock", "2999-01"),
+        simulated("price_shock", month(1), first_month=month(1)),
+        simulated("price_shock", month(1), contract="ibm_telco"),
+    ],
+    ids=["stable", "always", "not yet", "nothing to learn from before", "another source"],
+)
+def test_without_a_scenario_to_tell_of_one_chapter_is_all(settings: Settings) -> None:
+    [only] = chapters(Platform.of(settings))
+    assert only.month == month(0)
+    assert only.model
+
+
+def test_what_has_changed_is_made_again_in_one_chapter() -> None:
+    [only] = chapters(Platform.of(simulated("price_shock", month(1))), at_once=True)
+    assert only.month == month(0)
+
+
+def test_a_unit_bug_is_stopped_before_it_reaches_anyone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("churn_assets.core.training.SEARCHED", 2)  # any champion will do
+    settings = simulated(
+        "unit_bug", month(1), home=tmp_path / "home", first_month=month(4),
+        bootstrap_resamples=100, promotion={"resamples": 100}, limits={"min_auc": 0.5},
+    )  # fmt: skip
+    graph = Graph(settings)
+    demo = Demo(graph.platform, graph.definitions, graph.instance)
+    assert not demo.tell(chapters(graph.platform), anew=False)
+    said = capsys.readouterr().out
+    assert f"{month(1)} is stopped: no scores, no training, nothing is made from it" in said
+    assert f"{month(0)} arrives" not in said
+    assert graph.lake.months("validated_features") == [month(4), month(3), month(2)]
+    assert graph.lake.months("customer_scores") == [month(2)]
+    assert champion(graph.platform.model_name) == "1"
+    reasons = dg.AssetKey(retraining.REASONS)
+    assert not graph.instance.fetch_materializations(reasons, limit=1).records
+    text = summary(graph.platform, graph.definitions, graph.instance, 1.0, fine=False)
+    assert f"{month(1)}: stopped at validated_features: " in text
+    assert "version 2" not in text

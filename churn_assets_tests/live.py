@@ -1,0 +1,164 @@
+"""A real `dagster dev` over files that are delivered, and what its instance has on record."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import dagster as dg
+import psutil
+
+from churn_assets.core.simulator import Simulator
+from churn_assets_tests.documents import ROOT
+
+CUSTOMERS = 4_000
+GRACE = 30
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A folder in which months of files are delivered."""
+
+    folder: Path
+
+    def deliver(self, month: str, operator: Simulator, *, labels_of: str | None = None) -> None:
+        """The customers of a month, and the labels of an earlier one."""
+        self._put(f"customers-{month}.csv", operator.snapshot(month).to_csv(index=False))
+        if labels_of:
+            self._put(f"labels-{labels_of}.csv", operator.labels(labels_of).to_csv(index=False))
+
+    def _put(self, name: str, text: str) -> None:
+        beside = self.folder / f".{name}"
+        beside.write_text(text)
+        beside.rename(self.folder / name)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Reads an instance's event log."""
+
+    dagster_home: Path
+
+    def instance(self) -> dg.DagsterInstance:
+        return dg.DagsterInstance.from_config(str(self.dagster_home))
+
+    def materialisations(self, since: int = 0) -> list[tuple[str, str | None, int]]:
+        """Asset, month and event id of everything that steps made, in order."""
+        with self.instance() as instance:
+            records = instance.event_log_storage.get_event_records(
+                dg.EventRecordsFilter(
+                    dg.DagsterEventType.ASSET_MATERIALIZATION, after_cursor=since
+                ),
+                ascending=True,
+            )
+        return [
+            (key.to_user_string(), record.partition_key, record.storage_id)
+            for record in records
+            if record.run_id and (key := record.asset_key)
+        ]
+
+    def made(self, since: int = 0) -> Counter[tuple[str, str | None]]:
+        """How often each month of each asset was made."""
+        return Counter((name, month) for name, month, _ in self.materialisations(since))
+
+    def steps_ended(self, since: datetime) -> Counter[tuple[str, str | None]]:
+        """How often each step of each month ended well, in the runs created since then."""
+        with self.instance() as instance:
+            return Counter(
+                (str(record.event_log_entry.step_key), run.tags.get("dagster/partition"))
+                for run in instance.get_runs(dg.RunsFilter(created_after=since))
+                for record in instance.get_records_for_run(
+                    run.run_id, of_type=dg.DagsterEventType.STEP_SUCCESS
+                ).records
+            )
+
+    def last_id(self) -> int:
+        with self.instance() as instance:
+            return instance.event_log_storage.get_maximum_record_id() or 0
+
+    def runs(self, *statuses: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
+        with self.instance() as instance:
+            return list(instance.get_runs(dg.RunsFilter(statuses=list(statuses) or None)))
+
+
+class Receiver:
+    """An HTTP server that keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[str] = []
+        bodies = self.bodies
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+
+    @contextmanager
+    def listening(self) -> Iterator["Receiver"]:
+        thread = Thread(target=self._server.serve_forever)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+            thread.join()
+
+
+@contextmanager
+def dagster_dev(log: Path, environment: dict[str, str]) -> Iterator[psutil.Popen]:
+    """Webserver and daemon as `make dev` starts them; stopped by their process ids at the end."""
+    command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "--workspace",
+               "workspace.yaml", "--host", "127.0.0.1", "--port", str(_free_port())]  # fmt: skip
+    with log.open("ab") as sink:
+        process = psutil.Popen(
+            command, cwd=ROOT, env=os.environ | environment, stdout=sink, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            end(process, signal.SIGINT)
+
+
+def end(process: psutil.Popen, how: signal.Signals) -> None:
+    """Ends a process with all that it started."""
+    family = [process, *process.children(recursive=True)] if process.is_running() else []
+    if how is signal.SIGINT and process.is_running():
+        process.send_signal(how)
+        psutil.wait_procs(family, timeout=GRACE)
+    for one in family:
+        if one.is_running():
+            one.kill()
+    psutil.wait_procs(family, timeout=GRACE)
+
+
+def wait(until: Callable[[], object], seconds: float, what: Callable[[], object]) -> None:
+    """Waits for something that happens of itself; `what` is shown where it does not."""
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline, what()
+        time.sleep(2)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
