@@ -41,7 +41,7 @@ PORT ?= $(if $(filter serve,$(MAKECMDGOALS)),3001,3000)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := .venv/bin
 
-.PHONY: help setup home demo dev serve api-key test lint format bench loadtest docs env clean
+.PHONY: help setup home demo dev serve api-key test test-long lint format bench loadtest docs env clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -80,8 +80,15 @@ serve: home ## Serve the newest bento on http://127.0.0.1:$(PORT)
 api-key: home ## Make an API key (ROLE=predict or admin, DAYS=90, ID=crm) and show it, this once
 	@PYTHONPATH=bento $(RUN)/python -m churn_service.keys new --role $(ROLE) --days $(DAYS) $(if $(ID),--id $(ID)) --file $(KEYS)
 
-test: setup ## Run all tests
-	@PYTHONWARNINGS= $(RUN)/pytest --cov
+# The pure core is covered by its own tests, which are quick: to trace the others takes minutes.
+PURE := churn_assets_tests/core churn_assets_tests/contracts
+
+test: setup ## Run the tests, but for those of test-long
+	@PYTHONWARNINGS= $(RUN)/pytest $(PURE) --cov
+	@PYTHONWARNINGS= $(RUN)/pytest -m 'not long' $(PURE:%=--ignore %)
+
+test-long: setup ## The daemon left to itself, and two years of it by a simulated clock: ten minutes
+	@PYTHONWARNINGS= $(RUN)/pytest -m long
 
 lint: setup ## Lint, check format and types
 	$(RUN)/ruff check .

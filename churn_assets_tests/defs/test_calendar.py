@@ -118,5 +118,6 @@ def scored_by(graph: Graph, month: str) -> str:
     return str(version)
 
 
+@pytest.mark.long
 def test_two_years_are_as_the_policies_say(two_years: dict[str, Month]) -> None:
     assert two_years == EXPECTED
