@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -21,7 +22,7 @@ import psutil
 from churn_assets.core.simulator import Simulator
 from churn_assets_tests.documents import ROOT
 
-CUSTOMERS = 4_000
+CUSTOMERS = 3_000
 GRACE = 30
 
 
@@ -49,18 +50,14 @@ class Record:
 
     dagster_home: Path
 
+    @cached_property
     def instance(self) -> dg.DagsterInstance:
         return dg.DagsterInstance.from_config(str(self.dagster_home))
 
     def materialisations(self, since: int = 0) -> list[tuple[str, str | None, int]]:
         """Asset, month and event id of everything that steps made, in order."""
-        with self.instance() as instance:
-            records = instance.event_log_storage.get_event_records(
-                dg.EventRecordsFilter(
-                    dg.DagsterEventType.ASSET_MATERIALIZATION, after_cursor=since
-                ),
-                ascending=True,
-            )
+        made = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION, after_cursor=since)
+        records = self.instance.event_log_storage.get_event_records(made, ascending=True)
         return [
             (key.to_user_string(), record.partition_key, record.storage_id)
             for record in records
@@ -73,22 +70,19 @@ class Record:
 
     def steps_ended(self, since: datetime) -> Counter[tuple[str, str | None]]:
         """How often each step of each month ended well, in the runs created since then."""
-        with self.instance() as instance:
-            return Counter(
-                (str(record.event_log_entry.step_key), run.tags.get("dagster/partition"))
-                for run in instance.get_runs(dg.RunsFilter(created_after=since))
-                for record in instance.get_records_for_run(
-                    run.run_id, of_type=dg.DagsterEventType.STEP_SUCCESS
-                ).records
-            )
+        return Counter(
+            (str(record.event_log_entry.step_key), run.tags.get("dagster/partition"))
+            for run in self.instance.get_runs(dg.RunsFilter(created_after=since))
+            for record in self.instance.get_records_for_run(
+                run.run_id, of_type=dg.DagsterEventType.STEP_SUCCESS
+            ).records
+        )
 
     def last_id(self) -> int:
-        with self.instance() as instance:
-            return instance.event_log_storage.get_maximum_record_id() or 0
+        return self.instance.event_log_storage.get_maximum_record_id() or 0
 
     def runs(self, *statuses: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
-        with self.instance() as instance:
-            return list(instance.get_runs(dg.RunsFilter(statuses=list(statuses) or None)))
+        return list(self.instance.get_runs(dg.RunsFilter(statuses=list(statuses) or None)))
 
 
 class Receiver:
@@ -155,7 +149,7 @@ def wait(until: Callable[[], object], seconds: float, what: Callable[[], object]
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline, what()
-        time.sleep(2)
+        time.sleep(1)
 
 
 def _free_port() -> int:
