@@ -125,7 +125,7 @@ def test_the_model_brings_its_fallback_its_card_and_golden_rows(
     assert golden.main != golden.fallback
 
 
-@pytest.mark.skipif(not psutil.LINUX, reason="reads what a process has mapped from /proc")
+@pytest.mark.skipif(not psutil.LINUX, reason="no other system shows what a process has loaded")
 def test_the_server_loads_no_training_library(url: str) -> None:
     answer = httpx.post(f"{url}/predict", json=customers(1)[0], trust_env=False)
     assert answer.status_code == 200, answer.text
