@@ -15,8 +15,8 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from churn_assets.adapters.sources.rdatasets import RdatasetsSource
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.training import probabilities, train
-from churn_assets.core.validation import validate
+from churn_assets.core.data.validation import validate
+from churn_assets.core.modelling.training import probabilities, train
 
 MONTH = "2026-03"
 REPEATS = 4

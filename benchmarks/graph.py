@@ -37,16 +37,16 @@ from churn_assets.adapters.sources.source import Source
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.schemas import feature_schema, label_schema, raw_schema
-from churn_assets.core import quality
-from churn_assets.core.baseline import fit_baseline
-from churn_assets.core.compiling import compile_scorer
-from churn_assets.core.drift import compare_month
-from churn_assets.core.evaluation import About, EvaluationReport, evaluate, months_of
-from churn_assets.core.features import model_columns, requests
-from churn_assets.core.scorer import Scorer
-from churn_assets.core.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
-from churn_assets.core.training import probabilities, refit, train
-from churn_assets.core.validation import validate
+from churn_assets.core.data import quality
+from churn_assets.core.data.features import model_columns, requests
+from churn_assets.core.data.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
+from churn_assets.core.data.validation import validate
+from churn_assets.core.evaluation.evaluation import About, EvaluationReport, evaluate, months_of
+from churn_assets.core.modelling.baseline import fit_baseline
+from churn_assets.core.modelling.compiling import compile_scorer
+from churn_assets.core.modelling.scorer import Scorer
+from churn_assets.core.modelling.training import probabilities, refit, train
+from churn_assets.core.monitoring.drift import compare_month
 from churn_assets.core.verdict import Verdict
 from churn_assets.settings import Settings, load_settings
 

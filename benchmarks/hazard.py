@@ -16,12 +16,12 @@ from benchmarks.table import Line, show
 from churn_assets.adapters.sources.simulated import SimulatedSource
 from churn_assets.contracts.contract import MONTH
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.compiling import compile_scorer
-from churn_assets.core.features import model_columns
-from churn_assets.core.simulator import Simulator
-from churn_assets.core.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
-from churn_assets.core.training import train
-from churn_assets.core.validation import validate
+from churn_assets.core.data.features import model_columns
+from churn_assets.core.data.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
+from churn_assets.core.data.validation import validate
+from churn_assets.core.modelling.compiling import compile_scorer
+from churn_assets.core.modelling.training import train
+from churn_assets.core.simulation.simulator import Simulator
 
 CUSTOMERS = 100_000
 MONTHS = [str(month) for month in pd.period_range("2025-01", periods=5, freq="M")]

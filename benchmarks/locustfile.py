@@ -18,8 +18,8 @@ from locust.env import Environment
 
 from churn_assets.adapters.sources.choice import choose_source
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.features import requests
-from churn_assets.core.validation import validate
+from churn_assets.core.data.features import requests
+from churn_assets.core.data.validation import validate
 from churn_assets.settings import latest_closed_month, load_settings
 
 Customer = dict[str, Any]

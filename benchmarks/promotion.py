@@ -27,10 +27,10 @@ from threadpoolctl import threadpool_limits
 from benchmarks.accuracy import load_customers
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.features import model_frame
-from churn_assets.core.pipelines import boosting_pipeline, logistic_pipeline
+from churn_assets.core.data.features import model_frame
+from churn_assets.core.governance.promotion import PolicyName, compare, fresh, superior
+from churn_assets.core.modelling.pipelines import boosting_pipeline, logistic_pipeline
 from churn_assets.core.policies import PromotionPolicy
-from churn_assets.core.promotion import PolicyName, compare, fresh, superior
 
 Floats = NDArray[np.float64]
 

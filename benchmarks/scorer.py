@@ -19,8 +19,8 @@ from sklearn.frozen import FrozenEstimator
 
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.compiling import compile_scorer
-from churn_assets.core.pipelines import boosting_pipeline
+from churn_assets.core.modelling.compiling import compile_scorer
+from churn_assets.core.modelling.pipelines import boosting_pipeline
 
 TREES = 300
 LEAVES = 8

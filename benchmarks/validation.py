@@ -26,8 +26,8 @@ from churn_assets.adapters.sources.simulated import SimulatedSource
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.schemas import TEXT, customer_schema
-from churn_assets.core.simulator import Simulator
-from churn_assets.core.validation import validate
+from churn_assets.core.data.validation import validate
+from churn_assets.core.simulation.simulator import Simulator
 
 FEW, MANY = 100_000, 1_000_000
 MONTH = "2025-01"

@@ -10,7 +10,7 @@ from churn_assets.adapters.bentos import BentoStore, BuiltBento
 from churn_assets.contracts.card import Estimate, ModelCard, ScoreDistribution
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.scorer import Codes, LinearScorer, Scorer
+from churn_assets.core.modelling.scorer import Codes, LinearScorer, Scorer
 
 CONTRACT = load_contract("telecom")
 

@@ -19,7 +19,7 @@ from threading import Thread
 import dagster as dg
 import psutil
 
-from churn_assets.core.simulator import Simulator
+from churn_assets.core.simulation.simulator import Simulator
 from churn_assets_tests.documents import ROOT
 
 CUSTOMERS = 3_000

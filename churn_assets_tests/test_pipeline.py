@@ -23,11 +23,11 @@ from churn_assets.adapters.serving import serving
 from churn_assets.contracts.card import GoldenRows, ModelCard
 from churn_assets.contracts.request import features, request_model
 from churn_assets.contracts.schemas import typed
-from churn_assets.core.drift import DriftReport
-from churn_assets.core.evaluation import EvaluationReport
-from churn_assets.core.features import model_columns, model_frame
-from churn_assets.core.scorer import LinearScorer, Scorer
-from churn_assets.core.splitting import TEST, of_split
+from churn_assets.core.data.features import model_columns, model_frame
+from churn_assets.core.data.splitting import TEST, of_split
+from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.core.modelling.scorer import LinearScorer, Scorer
+from churn_assets.core.monitoring.drift import DriftReport
 from churn_assets.defs.platform import Platform
 from churn_assets.settings import SERVICE_PREFIX, Settings
 from churn_assets_tests.defs.daemon import Daemon
@@ -233,7 +233,7 @@ def test_a_model_that_its_scorer_does_not_equal_is_not_registered(
     from mlflow import MlflowClient
 
     before = made_house.record()
-    monkeypatch.setattr("churn_assets.core.quality.SAME_PROBABILITY", -1.0)
+    monkeypatch.setattr("churn_assets.core.data.quality.SAME_PROBABILITY", -1.0)
     result = made_house.run("churn_model")
     assert "scorer_equals_pipeline" in failed_checks(result)
     assert made(result) == set()

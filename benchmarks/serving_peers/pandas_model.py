@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from benchmarks.serving_peers.model_folder import PIPELINE, folder
 from churn_assets.contracts.contract import Contract
-from churn_assets.core.features import derive_features, model_frame
+from churn_assets.core.data.features import derive_features, model_frame
 
 
 class PandasModel:

@@ -18,14 +18,14 @@ from churn_assets.adapters.sources.simulated import SimulatedSource
 from churn_assets.contracts.card import Estimate, ModelCard
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.card import score_distribution
-from churn_assets.core.compiling import compile_scorer
-from churn_assets.core.features import model_frame, requests
-from churn_assets.core.pipelines import SKOPS_TRUSTED
-from churn_assets.core.simulator import Simulator
-from churn_assets.core.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
-from churn_assets.core.training import TrainedModel, probabilities, train
-from churn_assets.core.validation import validate
+from churn_assets.core.data.features import model_frame, requests
+from churn_assets.core.data.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
+from churn_assets.core.data.validation import validate
+from churn_assets.core.evaluation.card import score_distribution
+from churn_assets.core.modelling.compiling import compile_scorer
+from churn_assets.core.modelling.pipelines import SKOPS_TRUSTED
+from churn_assets.core.modelling.training import TrainedModel, probabilities, train
+from churn_assets.core.simulation.simulator import Simulator
 
 CUSTOMERS = 20_000
 MONTHS = [str(month) for month in pd.period_range("2025-01", periods=5, freq="M")]

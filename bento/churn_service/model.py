@@ -12,7 +12,7 @@ from pybreaker import CircuitBreaker, CircuitBreakerError, CircuitBreakerListene
 from churn_assets.contracts.card import GoldenRows, ModelCard
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.request import RequestFeatures, Value, request_model
-from churn_assets.core.scorer import Scorer
+from churn_assets.core.modelling.scorer import Scorer
 
 LOG = logging.getLogger("churn.service")
 

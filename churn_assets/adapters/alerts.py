@@ -25,8 +25,8 @@ from tenacity import (
     wait_exponential,
 )
 
-from churn_assets.core.incidents import Message
-from churn_assets.core.messages import headline, plain_text, slack_json
+from churn_assets.core.monitoring.incidents import Message
+from churn_assets.core.monitoring.messages import headline, plain_text, slack_json
 from churn_assets.settings import Alerts
 
 TIMEOUT = 5.0

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from upath import UPath
 
 from churn_assets.adapters.lake import PROVENANCE, Lake, LakeError
-from churn_assets.core.audit import AuditEntry, broken, canonical, next_entry, verify
+from churn_assets.core.governance.audit import AuditEntry, broken, canonical, next_entry, verify
 from churn_assets.core.verdict import Verdict
 
 TABLE = "audit_log"

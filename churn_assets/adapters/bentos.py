@@ -20,8 +20,8 @@ import churn_assets
 from churn_assets.adapters.serving import BentoError, environment, serving, tail
 from churn_assets.contracts.card import ModelCard
 from churn_assets.contracts.contract import Contract
-from churn_assets.core.golden import golden_rows
-from churn_assets.core.scorer import Scorer
+from churn_assets.core.modelling.golden import golden_rows
+from churn_assets.core.modelling.scorer import Scorer
 
 __all__ = ["BentoError", "BentoStore", "BuiltBento", "serving"]
 
@@ -35,7 +35,8 @@ SERVED_MODULES = (
     "contracts/pseudonym.py",
     "contracts/request.py",
     "core/__init__.py",
-    "core/scorer.py",
+    "core/modelling/__init__.py",
+    "core/modelling/scorer.py",
 )
 """The part of this package that a bento takes along."""
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from upath import UPath
 
 from churn_assets.contracts.pseudonym import KEY_BYTES
-from churn_assets.core.log_lines import Lines
-from churn_assets.core.traffic import Place
+from churn_assets.core.scoring.log_lines import Lines
+from churn_assets.core.scoring.traffic import Place
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 """Of logs: as the service writes them, and as somebody packed them to save room."""

@@ -25,11 +25,11 @@ from churn_assets.adapters.registry import (
 )
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.schemas import typed
-from churn_assets.core.audit import AuditEntry
-from churn_assets.core.evaluation import EvaluationReport
-from churn_assets.core.features import model_columns
-from churn_assets.core.policies import PromotionPolicy
-from churn_assets.core.promotion import (
+from churn_assets.core.data.features import model_columns
+from churn_assets.core.data.splitting import TEST, of_split
+from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.core.governance.audit import AuditEntry
+from churn_assets.core.governance.promotion import (
     Comparison,
     PolicyName,
     Standing,
@@ -39,8 +39,8 @@ from churn_assets.core.promotion import (
     policy_for,
     standing,
 )
-from churn_assets.core.scorer import Scorer
-from churn_assets.core.splitting import TEST, of_split
+from churn_assets.core.modelling.scorer import Scorer
+from churn_assets.core.policies import PromotionPolicy
 from churn_assets.core.verdict import Verdict
 
 COMPARISON_FILE = "promotion.json"

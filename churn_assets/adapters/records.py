@@ -5,10 +5,10 @@ from typing import Literal
 
 from churn_assets.contracts.card import ModelCard
 from churn_assets.contracts.contract import Contract, Frozen
-from churn_assets.core.card import estimates, score_distribution
-from churn_assets.core.evaluation import EvaluationReport
-from churn_assets.core.metrics import Floats
-from churn_assets.core.promotion import Comparison
+from churn_assets.core.evaluation.card import estimates, score_distribution
+from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.core.evaluation.metrics import Floats
+from churn_assets.core.governance.promotion import Comparison
 
 
 class ModelRecord(Frozen):

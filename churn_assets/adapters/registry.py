@@ -16,12 +16,18 @@ import pandas as pd
 
 from churn_assets.adapters.records import ModelRecord
 from churn_assets.contracts.contract import Contract
-from churn_assets.core.audit import canonical
-from churn_assets.core.evaluation import EvaluationReport
-from churn_assets.core.features import model_frame
-from churn_assets.core.pipelines import SKOPS_TRUSTED
-from churn_assets.core.scorer import Scorer
-from churn_assets.core.training import FOLDS, SEARCH_SPACE, SEARCHED, Candidate, TrainedModel
+from churn_assets.core.data.features import model_frame
+from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.core.governance.audit import canonical
+from churn_assets.core.modelling.pipelines import SKOPS_TRUSTED
+from churn_assets.core.modelling.scorer import Scorer
+from churn_assets.core.modelling.training import (
+    FOLDS,
+    SEARCH_SPACE,
+    SEARCHED,
+    Candidate,
+    TrainedModel,
+)
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

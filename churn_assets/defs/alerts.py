@@ -13,7 +13,7 @@ from pydantic import Field
 
 from churn_assets.adapters.alerts import DeliveryError, channels, deliver
 from churn_assets.contracts.contract import Frozen
-from churn_assets.core.incidents import Message, Observation, latest, update
+from churn_assets.core.monitoring.incidents import Message, Observation, latest, update
 from churn_assets.defs.event_log import STATES, end, read, read_all, undecided
 from churn_assets.defs.freshness import freshness_policies
 from churn_assets.defs.incidents import Observer

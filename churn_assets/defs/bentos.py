@@ -12,9 +12,9 @@ from churn_assets.adapters.records import BentoRecord, ModelRecord, PromotedMode
 from churn_assets.adapters.serving import predictions, serving
 from churn_assets.contracts.card import ModelCard
 from churn_assets.contracts.schemas import typed
-from churn_assets.core.features import model_columns, requests
-from churn_assets.core.quality import answers_as_the_model
-from churn_assets.core.splitting import TEST, of_split
+from churn_assets.core.data.features import model_columns, requests
+from churn_assets.core.data.quality import answers_as_the_model
+from churn_assets.core.data.splitting import TEST, of_split
 from churn_assets.defs.checks import check, results
 from churn_assets.defs.gates import GatedConfig, require_open
 from churn_assets.defs.platform import OWNER, Platform

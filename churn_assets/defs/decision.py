@@ -9,8 +9,8 @@ from dagster._core.storage.tags import ROOT_RUN_ID_TAG
 from churn_assets.adapters.audit import AuditLog, remembered_hash
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.records import ModelRecord, PromotedModel
-from churn_assets.core.evaluation import EvaluationReport
-from churn_assets.core.promotion import Standing, rollback_from, standing
+from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.core.governance.promotion import Standing, rollback_from, standing
 from churn_assets.core.verdict import Verdict
 from churn_assets.defs.checks import GateError
 from churn_assets.defs.gates import (

@@ -14,11 +14,11 @@ from churn_assets.adapters.records import ModelRecord, PromotedModel
 from churn_assets.adapters.reports.check_pages import drift_check_page
 from churn_assets.adapters.reports.markdown import drift_table
 from churn_assets.contracts.schemas import typed
-from churn_assets.core.drift import DriftReport, compare_month, compare_traffic
-from churn_assets.core.features import model_columns
-from churn_assets.core.performance import Realised, last_realised, realised
-from churn_assets.core.scores import PROBABILITY, PredictionDrift, prediction_drift
-from churn_assets.core.splitting import TEST, of_split
+from churn_assets.core.data.features import model_columns
+from churn_assets.core.data.splitting import TEST, of_split
+from churn_assets.core.monitoring.drift import DriftReport, compare_month, compare_traffic
+from churn_assets.core.monitoring.performance import Realised, last_realised, realised
+from churn_assets.core.scoring.scores import PROBABILITY, PredictionDrift, prediction_drift
 from churn_assets.defs.checks import check, results
 from churn_assets.defs.gates import GatedConfig, require_open
 from churn_assets.defs.platform import OWNER, Platform

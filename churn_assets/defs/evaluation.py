@@ -10,10 +10,10 @@ from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.records import ModelRecord
 from churn_assets.adapters.reports.markdown import evaluation_table
 from churn_assets.contracts.schemas import typed
-from churn_assets.core.baseline import fit_baseline
-from churn_assets.core.evaluation import About, EvaluationReport, evaluate
-from churn_assets.core.features import model_columns
-from churn_assets.core.splitting import TEST, TRAINING, of_split
+from churn_assets.core.data.features import model_columns
+from churn_assets.core.data.splitting import TEST, TRAINING, of_split
+from churn_assets.core.evaluation.evaluation import About, EvaluationReport, evaluate
+from churn_assets.core.modelling.baseline import fit_baseline
 from churn_assets.defs.checks import check, results
 from churn_assets.defs.gates import GatedConfig, require_open
 from churn_assets.defs.platform import OWNER, Platform

@@ -11,7 +11,7 @@ import dagster as dg
 from dagster import DagsterEventType as Kind
 from dagster import DagsterInstance, EventLogEntry
 
-from churn_assets.core.incidents import Number, Observation
+from churn_assets.core.monitoring.incidents import Number, Observation
 from churn_assets.defs import runbooks
 from churn_assets.defs.event_log import RETRY_NUMBER, WILL_RETRY, Event, failures, planned
 

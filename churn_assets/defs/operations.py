@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from churn_assets.core.incidents import duration
+from churn_assets.core.monitoring.incidents import duration
 from churn_assets.defs.automation import automations
 from churn_assets.defs.promises import in_words
 from churn_assets.settings import Settings

@@ -3,7 +3,7 @@
 from dagster import FreshnessPolicy
 from dagster._core.definitions.freshness import CronFreshnessPolicy, TimeWindowFreshnessPolicy
 
-from churn_assets.core.incidents import duration
+from churn_assets.core.monitoring.incidents import duration
 
 
 def in_words(policy: FreshnessPolicy | None) -> str:

@@ -9,7 +9,7 @@ from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.records import ModelRecord, PromotedModel
 from churn_assets.adapters.reports.promotion import comparison_table
-from churn_assets.core.evaluation import EvaluationReport
+from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.defs.checks import GateError, check, results
 from churn_assets.defs.decision import Decision, PromotionConfig
 from churn_assets.defs.platform import OWNER, Platform

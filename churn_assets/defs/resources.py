@@ -13,8 +13,8 @@ from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.bentos import BentoStore
 from churn_assets.adapters.reports.html import render_drift, render_evaluation
 from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
-from churn_assets.core.drift import DriftReport
-from churn_assets.core.evaluation import EvaluationReport
+from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.core.monitoring.drift import DriftReport
 from churn_assets.defs.platform import Platform
 from churn_assets.defs.storage import DocumentIOManager, LakeIOManager, Renderer
 

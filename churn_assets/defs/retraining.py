@@ -14,8 +14,8 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from pydantic import TypeAdapter
 
-from churn_assets.core.drift import RETRAINING_CHECKS
-from churn_assets.core.retraining import Kind, Reason, TrainedAt, cooled_down, reasons
+from churn_assets.core.monitoring.drift import RETRAINING_CHECKS
+from churn_assets.core.monitoring.retraining import Kind, Reason, TrainedAt, cooled_down, reasons
 from churn_assets.defs.platform import OWNER, Platform
 
 REASONS = "retraining_reasons"

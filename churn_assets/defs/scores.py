@@ -10,9 +10,9 @@ from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import PROVENANCE, Lake
 from churn_assets.adapters.records import ModelRecord, PromotedModel
 from churn_assets.contracts.schemas import typed
-from churn_assets.core import scores as core
-from churn_assets.core.features import model_columns
-from churn_assets.core.splitting import TEST, of_split
+from churn_assets.core.data.features import model_columns
+from churn_assets.core.data.splitting import TEST, of_split
+from churn_assets.core.scoring import scores as core
 from churn_assets.defs.checks import all_passed, check, results
 from churn_assets.defs.gates import GatedConfig, by_a_daemon, require_open
 from churn_assets.defs.metadata import column_schema

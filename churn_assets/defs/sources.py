@@ -14,7 +14,7 @@ from churn_assets.adapters.sources.source import (
     SourceUnavailableError,
 )
 from churn_assets.contracts.schemas import SOURCE_ROW, label_schema
-from churn_assets.core import quality
+from churn_assets.core.data import quality
 from churn_assets.core.verdict import Verdict
 from churn_assets.defs import deliveries
 from churn_assets.defs.checks import all_passed, check, results

@@ -10,9 +10,9 @@ from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import PROVENANCE, Lake
 from churn_assets.adapters.prediction_logs import read_key, read_lines
 from churn_assets.contracts.contract import MONTH, Contract
-from churn_assets.core import traffic as core
-from churn_assets.core.log_lines import Parsed, parse_again, parse_lines
-from churn_assets.core.skew import Skew, compare_served, serving_matches_training
+from churn_assets.core.scoring import traffic as core
+from churn_assets.core.scoring.log_lines import Parsed, parse_again, parse_lines
+from churn_assets.core.scoring.skew import Skew, compare_served, serving_matches_training
 from churn_assets.defs.checks import check, results
 from churn_assets.defs.gates import GatedConfig, require_open
 from churn_assets.defs.metadata import column_schema, table

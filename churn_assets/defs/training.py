@@ -12,10 +12,10 @@ from churn_assets.adapters.lake import PROVENANCE, Lake
 from churn_assets.adapters.records import ModelRecord
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.schemas import typed
-from churn_assets.core import quality
-from churn_assets.core.evaluation import months_of
-from churn_assets.core.scorer import Scorer
-from churn_assets.core.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
+from churn_assets.core.data import quality
+from churn_assets.core.data.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
+from churn_assets.core.evaluation.evaluation import months_of
+from churn_assets.core.modelling.scorer import Scorer
 from churn_assets.core.verdict import Verdict
 from churn_assets.defs import retraining
 from churn_assets.defs.checks import all_passed, check, results
@@ -25,7 +25,7 @@ from churn_assets.defs.platform import OWNER, Platform
 from churn_assets.defs.resources import MLflowTracking
 
 if TYPE_CHECKING:
-    from churn_assets.core.training import TrainedModel
+    from churn_assets.core.modelling.training import TrainedModel
 
 ROWS, MODEL = "training_set", "churn_model"
 
@@ -139,7 +139,7 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
         audit: dg.ResourceParam[AuditLog],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[ModelRecord]]:
         from churn_assets.adapters.registry import register_model
-        from churn_assets.core.training import probabilities, refit, train
+        from churn_assets.core.modelling.training import probabilities, refit, train
 
         require_open(context, config, audit)
         reasons = retraining.reasons_of_run(context)
@@ -186,9 +186,9 @@ def _compiled(
     trained: "TrainedModel", test: pd.DataFrame, contract: Contract
 ) -> tuple[Scorer, Scorer, Verdict]:
     """The model and the simple one as scorers, and whether they are what was trained."""
-    from churn_assets.core.compiling import compile_scorer
-    from churn_assets.core.features import model_columns
-    from churn_assets.core.training import probabilities
+    from churn_assets.core.data.features import model_columns
+    from churn_assets.core.modelling.compiling import compile_scorer
+    from churn_assets.core.modelling.training import probabilities
 
     estimators = (trained.estimator, trained.simple)
     scorer, fallback = (compile_scorer(one, contract) for one in estimators)

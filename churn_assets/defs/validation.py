@@ -9,8 +9,8 @@ import pandas as pd
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import PROVENANCE, Lake
 from churn_assets.contracts.schemas import SOURCE_ROW
-from churn_assets.core import quality
-from churn_assets.core.validation import validate
+from churn_assets.core.data import quality
+from churn_assets.core.data.validation import validate
 from churn_assets.defs.checks import all_passed, check, results
 from churn_assets.defs.gates import GatedConfig, require_open
 from churn_assets.defs.metadata import column_schema, table

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from upath import UPath
 
 from churn_assets.adapters.audit import AuditLog
-from churn_assets.core.audit import AuditEntry
-from churn_assets.core.drift import RETRAINING_CHECKS, DriftReport
+from churn_assets.core.governance.audit import AuditEntry
+from churn_assets.core.monitoring.drift import RETRAINING_CHECKS, DriftReport
 from churn_assets.defs.platform import Platform
 from churn_assets.defs.retraining import DRIFT, MODEL
 from churn_assets.defs.scores import SCORES, delivered_version

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from churn_assets.adapters.sources.simulated import SimulatedSource
-from churn_assets.core.performance import last_realised
-from churn_assets.core.scenarios import Scenario
+from churn_assets.core.monitoring.performance import last_realised
+from churn_assets.core.simulation.scenarios import Scenario
 from churn_assets.defs import deliveries
 from churn_assets.defs.platform import Platform
 

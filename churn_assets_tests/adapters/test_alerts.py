@@ -19,7 +19,7 @@ from churn_assets_tests.adapters.receivers import (
     self_signed,
     webhook,
 )
-from churn_assets_tests.core.test_messages import message
+from churn_assets_tests.core.monitoring.test_messages import message
 
 
 @pytest.fixture

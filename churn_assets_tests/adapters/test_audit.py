@@ -13,7 +13,7 @@ from upath import UPath
 
 from churn_assets.adapters.audit import TABLE, AuditError, AuditLog, remembered_hash
 from churn_assets.adapters.lake import Lake
-from churn_assets.core.audit import AuditEntry
+from churn_assets.core.governance.audit import AuditEntry
 from churn_assets_tests.documents import ROOT
 
 EACH = 8

@@ -21,7 +21,7 @@ from churn_assets.adapters.bentos import SOURCE, BentoError, BentoStore, BuiltBe
 from churn_assets.contracts.card import GoldenRows, ModelCard
 from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.request import features, request_model
-from churn_assets.core.scorer import Scorer
+from churn_assets.core.modelling.scorer import Scorer
 from churn_assets_tests.bentos import (
     CONTRACT,
     SCORER,
@@ -93,7 +93,7 @@ def test_the_archive_holds_all_that_serving_needs(built: BuiltBento) -> None:
         "src/derived.py",
         "src/churn_assets/contracts/card.py",
         "src/churn_assets/contracts/request.py",
-        "src/churn_assets/core/scorer.py",
+        "src/churn_assets/core/modelling/scorer.py",
         "src/churn_service/__init__.py",
     } <= names
     sources = {f"src/churn_service/{p.name}" for p in (SOURCE / "churn_service").glob("*.py")}

@@ -11,7 +11,7 @@ from churn_assets.adapters.sources.simulated import SimulatedSource
 from churn_assets.adapters.sources.source import SourceError
 from churn_assets.contracts.contract import Column
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.simulator import Simulator
+from churn_assets.core.simulation.simulator import Simulator
 from churn_assets_tests.defs.graph import customers
 
 TELECOM, IBM = load_contract("telecom"), load_contract("ibm_telco")

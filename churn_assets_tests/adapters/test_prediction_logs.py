@@ -18,8 +18,8 @@ from churn_assets.adapters.prediction_logs import (
     read_lines,
 )
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.log_lines import Parsed, parse_lines
-from churn_assets.core.traffic import Window, as_traffic, each_once, places
+from churn_assets.core.scoring.log_lines import Parsed, parse_lines
+from churn_assets.core.scoring.traffic import Window, as_traffic, each_once, places
 from churn_assets_tests.bentos import customers
 from churn_assets_tests.logs import write_log
 

@@ -15,14 +15,13 @@ from churn_assets.adapters.reports.markdown import drift_table, evaluation_table
 from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
 from churn_assets.adapters.reports.words import METRICS, VERDICTS, headline
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core import metrics
-from churn_assets.core.drift import DriftReport, compare_month, compare_traffic
-from churn_assets.core.evaluation import About, EvaluationReport, evaluate
+from churn_assets.core.evaluation.evaluation import About, EvaluationReport, evaluate, metrics
+from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.limits import Limits
-from churn_assets.core.metrics import Interval
-from churn_assets.core.performance import Realised
-from churn_assets.core.scores import prediction_drift
-from churn_assets.core.traffic import as_traffic
+from churn_assets.core.monitoring.drift import DriftReport, compare_month, compare_traffic
+from churn_assets.core.monitoring.performance import Realised
+from churn_assets.core.scoring.scores import prediction_drift
+from churn_assets.core.scoring.traffic import as_traffic
 from churn_assets_tests.core.typed_rows import TEXT, typed_rows, with_labels
 
 CONTRACT = load_contract("telecom")

@@ -21,8 +21,8 @@ from churn_assets.adapters.sources.tabular import read_table
 from churn_assets.contracts.contract import Column
 from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.schemas import raw_schema
-from churn_assets.core.simulator import Simulator
-from churn_assets.core.validation import validate
+from churn_assets.core.data.validation import validate
+from churn_assets.core.simulation.simulator import Simulator
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.graph import customers
 

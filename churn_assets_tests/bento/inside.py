@@ -18,8 +18,8 @@ from churn_service.settings import ServiceSettings
 from prometheus_client import REGISTRY
 
 from churn_assets.contracts.card import ModelCard
-from churn_assets.core.golden import golden_rows
-from churn_assets.core.scorer import LinearScorer, Scorer
+from churn_assets.core.modelling.golden import golden_rows
+from churn_assets.core.modelling.scorer import LinearScorer, Scorer
 from churn_assets_tests.bentos import CONTRACT, FALLBACK, SCORER, linear_scorer, model_card
 
 

@@ -16,7 +16,7 @@ from churn_service.keys import Key, new_key, write_keys
 
 from churn_assets.adapters.bentos import BuiltBento
 from churn_assets.contracts.request import RequestFeatures, request_model
-from churn_assets.core.scorer import Scorer
+from churn_assets.core.modelling.scorer import Scorer
 from churn_assets_tests.bento.disks import SmallDisk, SmallFiles
 from churn_assets_tests.bento.load import Tally, closed_loop, request
 from churn_assets_tests.bento.running import Server, running, until

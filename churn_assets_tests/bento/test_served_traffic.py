@@ -9,10 +9,10 @@ from upath import UPath
 from churn_assets.adapters.bentos import BentoStore, BuiltBento
 from churn_assets.adapters.prediction_logs import read_key, read_lines
 from churn_assets.contracts.schemas import typed
-from churn_assets.core.features import derive_features
-from churn_assets.core.log_lines import parse_lines
-from churn_assets.core.skew import compare_served
-from churn_assets.core.traffic import Window, as_traffic, each_once, places, with_customers
+from churn_assets.core.data.features import derive_features
+from churn_assets.core.scoring.log_lines import parse_lines
+from churn_assets.core.scoring.skew import compare_served
+from churn_assets.core.scoring.traffic import Window, as_traffic, each_once, places, with_customers
 from churn_assets_tests.bento.served import served
 from churn_assets_tests.bentos import CONTRACT, customers
 

@@ -22,7 +22,7 @@ from churn_assets.contracts.contract import (
 )
 from churn_assets.contracts.loading import SHIPPED_NAMES, load_contract
 from churn_assets.contracts.request import features, request_model
-from churn_assets.core.features import derive_features, model_frame
+from churn_assets.core.data.features import derive_features, model_frame
 
 CONTRACTS = {name: load_contract(name) for name in SHIPPED_NAMES}
 MODELS = {name: request_model(contract) for name, contract in CONTRACTS.items()}

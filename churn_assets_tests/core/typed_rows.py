@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from churn_assets.contracts.contract import Column, Contract
-from churn_assets.core.features import derive_features
+from churn_assets.core.data.features import derive_features
 
 TEXT = pd.StringDtype("pyarrow")
 

@@ -61,8 +61,8 @@ def two_years(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Mo
     with pytest.MonkeyPatch.context() as patch, time_machine.travel(start) as clock:
         # What takes long and decides nothing here.
         patch.setattr("churn_assets.adapters.reports.plots._png", lambda *_: b"")
-        patch.setattr("churn_assets.core.training.SEARCHED", 2)
-        patch.setattr("churn_assets.core.training.FOLDS", 2)
+        patch.setattr("churn_assets.core.modelling.training.SEARCHED", 2)
+        patch.setattr("churn_assets.core.modelling.training.FOLDS", 2)
         graph = Graph(
             Settings(
                 home=home,

@@ -13,9 +13,9 @@ import pytest
 
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.records import PromotedModel
-from churn_assets.core.drift import DriftReport
-from churn_assets.core.features import requests
-from churn_assets.core.metrics import row_gain
+from churn_assets.core.data.features import requests
+from churn_assets.core.evaluation.metrics import row_gain
+from churn_assets.core.monitoring.drift import DriftReport
 from churn_assets.settings import Settings, latest_closed_month
 from churn_assets_tests.defs.graph import CUSTOMERS, MODEL, Graph, failed_checks, made, why
 from churn_assets_tests.logs import KEY, write_log
@@ -42,7 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert graph.run(*CUSTOMERS, month=month).success
     assert graph.run("churn_labels", month=FIRST).success
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("churn_assets.core.training.SEARCHED", 2)  # any champion will do
+        patch.setattr("churn_assets.core.modelling.training.SEARCHED", 2)  # any champion will do
         result = graph.run(*MODEL, "promoted_model")
     assert "promoted_model" in made(result), [e.message for e in result.all_events if e.is_failure]
     assert graph.run("churn_labels", month=SECOND).success

@@ -19,7 +19,7 @@ from churn_assets.adapters.audit import TABLE, AuditLog
 from churn_assets.adapters.records import ModelRecord, PromotedModel
 from churn_assets.adapters.registry import aliases, load_report, model_record
 from churn_assets.audit import main
-from churn_assets.core.promotion import Comparison
+from churn_assets.core.governance.promotion import Comparison
 from churn_assets.defs.gates import OF_A_DAEMON
 from churn_assets_tests.defs.graph import (
     CUSTOMERS,
@@ -104,7 +104,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three trained and evaluated versions, and nothing promoted."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("churn_assets.core.training.SEARCHED", 2)
+        patch.setattr("churn_assets.core.modelling.training.SEARCHED", 2)
         train_three(folder)
     return folder
 

@@ -72,7 +72,7 @@ def test_what_has_changed_is_made_again_in_one_chapter() -> None:
 def test_a_unit_bug_is_stopped_before_it_reaches_anyone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("churn_assets.core.training.SEARCHED", 2)  # any champion will do
+    monkeypatch.setattr("churn_assets.core.modelling.training.SEARCHED", 2)  # any champion will do
     settings = simulated(
         "unit_bug", month(1), home=tmp_path / "home", first_month=month(4),
         bootstrap_resamples=100, promotion={"resamples": 100}, limits={"min_auc": 0.5},

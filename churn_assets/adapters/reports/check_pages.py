@@ -7,7 +7,7 @@ from churn_assets.adapters.reports.markdown import (
     prediction_table,
 )
 from churn_assets.adapters.reports.plots import drift_plot
-from churn_assets.core.drift import DriftReport
+from churn_assets.core.monitoring.drift import DriftReport
 
 PLOTS = {
     "no_feature_drift": "effects",

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from churn_assets.adapters.reports import words
 from churn_assets.adapters.reports.markdown import most_moved_first
-from churn_assets.core.drift import DriftReport
-from churn_assets.core.evaluation import EvaluationReport
+from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.core.monitoring.drift import DriftReport
 
 Plots = Mapping[str, bytes]
 """PNG images by name."""

@@ -15,11 +15,11 @@ from churn_assets.adapters.reports.words import (
     p_value,
     percent,
 )
-from churn_assets.core.drift import DriftReport
-from churn_assets.core.evaluation import EvaluationReport
-from churn_assets.core.feature_drift import FeatureDrift
-from churn_assets.core.performance import Realised
-from churn_assets.core.scores import PredictionDrift
+from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.core.monitoring.drift import DriftReport
+from churn_assets.core.monitoring.feature_drift import FeatureDrift
+from churn_assets.core.monitoring.performance import Realised
+from churn_assets.core.scoring.scores import PredictionDrift
 from churn_assets.core.verdict import Verdict
 
 

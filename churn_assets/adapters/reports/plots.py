@@ -8,8 +8,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
 from churn_assets.adapters.reports.markdown import most_moved_first
-from churn_assets.core.drift import DriftReport
-from churn_assets.core.evaluation import EvaluationReport
+from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.core.monitoring.drift import DriftReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,7 @@
 """The comparison of challenger and champion as markdown, to be read beside the asset."""
 
 from churn_assets.adapters.reports.words import interval, number
-from churn_assets.core.promotion import Comparison
+from churn_assets.core.governance.promotion import Comparison
 
 
 def comparison_table(comparison: Comparison) -> str:

@@ -1,6 +1,6 @@
 """What the numbers of a report are called, and mean, for people."""
 
-from churn_assets.core.metrics import TOP_SHARES, Interval
+from churn_assets.core.evaluation.metrics import TOP_SHARES, Interval
 from churn_assets.core.verdict import Verdict
 
 VERDICTS = {

@@ -5,7 +5,7 @@ from churn_assets.adapters.sources.rdatasets import RdatasetsSource
 from churn_assets.adapters.sources.simulated import SimulatedSource
 from churn_assets.adapters.sources.source import Source, SourceError
 from churn_assets.contracts.contract import Contract
-from churn_assets.core.simulator import Simulator
+from churn_assets.core.simulation.simulator import Simulator
 from churn_assets.settings import FileSource as FileSettings
 from churn_assets.settings import Settings
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from churn_assets.adapters.sources.source import SourceError, as_labels, as_snapshot
 from churn_assets.contracts.contract import Contract
-from churn_assets.core.simulator import Simulator
+from churn_assets.core.simulation.simulator import Simulator
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from churn_assets.contracts.contract import MONTH, Column, Contract
 from churn_assets.contracts.schemas import SOURCE_ROW, TEXT
-from churn_assets.core.parsing import parse_label
+from churn_assets.core.data.parsing import parse_label
 
 
 class SourceError(ValueError):

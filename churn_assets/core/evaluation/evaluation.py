@@ -1,0 +1,264 @@
+"""How good a model is on rows that it never saw, and whether that is good enough."""
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from churn_assets.contracts.contract import MONTH, Contract, Frozen
+from churn_assets.core.evaluation.curves import BestThreshold, Curves, best_threshold, curves
+from churn_assets.core.evaluation.metrics import (
+    Floats,
+    Interval,
+    Metrics,
+    Scored,
+    bootstrap,
+    row_gain,
+)
+from churn_assets.core.evaluation.slices import Slice, customers_of, evaluate_slices
+from churn_assets.core.limits import Limits
+from churn_assets.core.verdict import Finite, Verdict, shown
+
+
+class About(Frozen):
+    """Which model and data a report is about, as far as the caller knows."""
+
+    model_version: str = ""
+    mlflow_run_id: str = ""
+    table_versions: dict[str, int] = Field(default_factory=dict)
+    baseline_feature: str = ""
+
+
+class Profit(Frozen):
+    """Money per customer in `currency`, over all customers whether they get an offer or not.
+
+    Attributes:
+        threshold: probability from which an offer pays by the contract (Elkan, 2001).
+        contacted_share: customers at or above it.
+        per_customer: the profit there.
+        best: the best threshold in hindsight, a bound on what another threshold could bring.
+        everybody: profit if all get an offer. Contacting nobody brings 0.
+    """
+
+    currency: str
+    threshold: float
+    contacted_share: float
+    per_customer: Interval
+    best: BestThreshold
+    everybody: float
+
+    @property
+    def per_1000_customers(self) -> Interval:
+        values = self.per_customer.model_dump().items()
+        return Interval(**{key: None if value is None else 1000 * value for key, value in values})
+
+
+class Comparison(Frozen):
+    """The model against the simple baseline, both drawn with the same resamples.
+
+    Attributes:
+        log_loss_saved: baseline minus model, in nats a row; positive where the model is better.
+        auc_gained: model minus baseline.
+    """
+
+    baseline_log_loss: Finite
+    baseline_auc: Finite
+    log_loss_saved: Interval
+    auc_gained: Interval
+
+
+class EvaluationReport(Frozen):
+    """Everything that is known about a model's quality; JSON by `model_dump_json`."""
+
+    contract_name: str
+    contract_version: str
+    about: About
+    rows: int
+    positives: int
+    months: tuple[str, ...]
+    resamples: int
+    metrics: dict[str, Interval]
+    slices: tuple[Slice, ...]
+    curves: Curves
+    profit: Profit
+    baseline: Comparison
+    limits: Limits
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Every check on the report by its name."""
+        checks = (auc_above_floor, well_calibrated, no_weak_slice, beats_simple_baseline)
+        return {check.__name__: check(self) for check in checks}
+
+
+def evaluate(
+    test: pd.DataFrame,
+    probabilities: Floats,
+    baseline: Floats,
+    contract: Contract,
+    limits: Limits,
+    *,
+    resamples: int = 500,
+    seed: int = 0,
+    about: About | None = None,
+) -> EvaluationReport:
+    """Evaluates a model on test rows.
+
+    Args:
+        test: typed rows with the label, the features and, where there are months, "month". Rows
+            with the same id are drawn together in the resamples.
+        probabilities: the model's churn probabilities of these rows, (n,).
+        baseline: those of the simple baseline, (n,).
+        resamples: bootstrap draws behind each interval, at least 1.
+
+    Raises:
+        ValueError: no rows, a null label, or probabilities that are missing or not in [0, 1].
+    """
+    y = labels_of(test, contract)
+    model = Scored.of(y, checked_probabilities(probabilities, y), contract.economics)
+    simple = Scored.of(y, checked_probabilities(baseline, y), contract.economics)
+    metrics = bootstrap(
+        lambda weights: _paired(model, simple, weights),
+        len(y),
+        customers=customers_of(test, contract),
+        resamples=resamples,
+        seed=seed,
+    )
+    comparison = Comparison(
+        baseline_log_loss=metrics.pop("baseline_log_loss").value,
+        baseline_auc=metrics.pop("baseline_auc").value,
+        log_loss_saved=metrics.pop("log_loss_saved"),
+        auc_gained=metrics.pop("auc_gained"),
+    )
+    p = np.asarray(probabilities, dtype=np.float64)
+    return EvaluationReport(
+        contract_name=contract.name,
+        contract_version=contract.version,
+        about=about or About(),
+        rows=len(y),
+        positives=int(y.sum()),
+        months=months_of(test),
+        resamples=resamples,
+        metrics=metrics,
+        slices=tuple(evaluate_slices(test, y, p, contract, limits, resamples, seed)),
+        curves=curves(y, p, contract.economics),
+        profit=_profit(y, p, contract, metrics["profit_per_customer"]),
+        baseline=comparison,
+        limits=limits,
+    )
+
+
+def months_of(rows: pd.DataFrame) -> tuple[str, ...]:
+    """The months that there are rows of, in order; none where rows have no month."""
+    return tuple(sorted(set(rows[MONTH].dropna().astype(str)))) if MONTH in rows else ()
+
+
+def labels_of(test: pd.DataFrame, contract: Contract) -> Floats:
+    """Labels of test rows, 0.0 or 1.0, (n,).
+
+    Raises:
+        ValueError: there are no rows, or a label is null.
+    """
+    labels = test[contract.label.name]
+    if not len(labels):
+        raise ValueError("there are no test rows to evaluate on")
+    if labels.isna().any():
+        raise ValueError(f"{int(labels.isna().sum())} test rows have no label")
+    return labels.to_numpy(dtype=np.float64)
+
+
+def checked_probabilities(probabilities: Floats, labels: Floats) -> Floats:
+    """Probabilities of the rows that have these labels, (n,).
+
+    Raises:
+        ValueError: there is not one for each row, or one is missing or not in [0, 1].
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    if p.shape != labels.shape:
+        raise ValueError(f"probabilities have shape {p.shape} for {len(labels)} rows")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("probabilities must be numbers from 0 to 1")
+    return p
+
+
+def _paired(model: Scored, simple: Scored, weights: Floats) -> Metrics:
+    """The model's metrics, and its differences to the baseline on the very same draws."""
+    ours, theirs = model.metrics(weights), simple.metrics(weights)
+    return ours | {
+        "baseline_log_loss": theirs["log_loss"],
+        "baseline_auc": theirs["roc_auc"],
+        "log_loss_saved": theirs["log_loss"] - ours["log_loss"],
+        "auc_gained": ours["roc_auc"] - theirs["roc_auc"],
+    }
+
+
+def _profit(y: Floats, p: Floats, contract: Contract, per_customer: Interval) -> Profit:
+    threshold = contract.economics.break_even_probability
+    return Profit(
+        currency=contract.economics.currency,
+        threshold=threshold,
+        contacted_share=float((p >= threshold).mean()),
+        per_customer=per_customer,
+        best=best_threshold(y, p, contract.economics),
+        everybody=float(row_gain(y, contract.economics).mean()),
+    )
+
+
+def auc_above_floor(report: EvaluationReport) -> Verdict:
+    """The model ranks customers well enough; at the limit passes."""
+    auc, floor = report.metrics["roc_auc"], report.limits.min_auc
+    numbers: dict[str, float | int | str] = {"limit": floor}
+    if auc.value is None:
+        text = "ROC AUC is undefined: all test rows are of one class."
+        return Verdict(False, text, {"value": "undefined", **numbers})
+    return Verdict(
+        auc.value >= floor,
+        f"ROC AUC is {shown(auc.value)} (95% interval {shown(auc.low)} to {shown(auc.high)}); "
+        f"it must be at least {floor:g}.",
+        {"value": auc.value, **numbers},
+    )
+
+
+def well_calibrated(report: EvaluationReport) -> Verdict:
+    """Probabilities mean what they say; at the limit passes."""
+    error, limit = report.metrics["calibration_error"], report.limits.max_calibration_error
+    value = error.value or 0.0
+    return Verdict(
+        value <= limit,
+        f"Probabilities are off by {shown(value)} on average (95% interval {shown(error.low)} to "
+        f"{shown(error.high)}); it may be at most {limit:g}.",
+        {"value": value, "limit": limit},
+    )
+
+
+def no_weak_slice(report: EvaluationReport) -> Verdict:
+    """No group of customers is ranked badly; passes where no slice is large enough to judge."""
+    judged = [one for one in report.slices if one.judged]
+    weak = [f"{one.column} {one.value}" for one in judged if one.weak]
+    bounds = [one.metrics["roc_auc"].high for one in judged]
+    lowest = min((bound for bound in bounds if bound is not None), default=None)
+    limit = report.limits.min_slice_auc
+    found = f"weak: {', '.join(weak)}" if weak else "none is weak"
+    return Verdict(
+        not weak,
+        f"Of {len(judged)} slices judged, {found}. The lowest upper bound of a slice's ROC AUC "
+        f"is {shown(lowest)}; it must be at least {limit:g}.",
+        {
+            "value": "undefined" if lowest is None else lowest,
+            "limit": limit,
+            "slices_judged": len(judged),
+            "slices_not_judged": len(report.slices) - len(judged),
+            "weak_slices": ", ".join(weak),
+        },
+    )
+
+
+def beats_simple_baseline(report: EvaluationReport) -> Verdict:
+    """The model saves log loss against the simple baseline, beyond chance."""
+    saved, limit = report.baseline.log_loss_saved, report.limits.min_gain_over_baseline
+    low = saved.low or 0.0
+    return Verdict(
+        low > limit,
+        f"Against the simple baseline the model saves {shown(saved.value, 4)} log loss a row; "
+        f"the lower 95% bound is {shown(saved.low, 4)} and must be above {limit:g}.",
+        {"value": low, "limit": limit, "log_loss_saved": saved.value or 0.0},
+    )

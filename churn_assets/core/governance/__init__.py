@@ -1,0 +1,1 @@
+"""Who may become champion, and the audit log of every such decision."""

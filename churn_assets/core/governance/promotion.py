@@ -1,0 +1,266 @@
+"""Whether a challenger has earned the place of the champion.
+
+Both score the same test rows, and the bootstrap draws the same rows for both: what is random about
+the rows falls on both alike, and what is left is the difference (Efron and Tibshirani, "An
+Introduction to the Bootstrap", 1993, chapters 13 and 16).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from churn_assets.contracts.contract import Contract, Frozen
+from churn_assets.core.evaluation.evaluation import (
+    EvaluationReport,
+    auc_above_floor,
+    checked_probabilities,
+    labels_of,
+)
+from churn_assets.core.evaluation.metrics import Floats, Interval, Metrics, Scored, bootstrap
+from churn_assets.core.evaluation.slices import customers_of
+from churn_assets.core.governance.audit import AuditEntry
+from churn_assets.core.policies import PromotionPolicy
+from churn_assets.core.verdict import Finite, Verdict, shown
+
+PolicyName = Literal["first", "superior", "fresh"]
+
+MOVEMENTS = ("promotion", "rollback", "correction")
+"""Actions of the audit log that move the champion."""
+
+
+class Comparison(Frozen):
+    """Challenger and champion on the same test rows.
+
+    Attributes:
+        rows: test rows, of them `positives` who left.
+        auc_gained: ROC AUC of the challenger minus that of the champion.
+        profit_gained: the same of the expected profit of a customer, in `currency`.
+        cost_of_offer: of the contract, in which the margin of the profit is counted.
+    """
+
+    rows: int
+    positives: int
+    resamples: int
+    challenger_auc: Finite
+    champion_auc: Finite
+    auc_gained: Interval
+    challenger_profit: Finite
+    champion_profit: Finite
+    profit_gained: Interval
+    currency: str
+    cost_of_offer: float
+
+
+def compare(
+    test: pd.DataFrame,
+    challenger: Floats,
+    champion: Floats,
+    contract: Contract,
+    *,
+    resamples: int = 2_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compares two models by a paired bootstrap that is stratified by class.
+
+    Leavers and stayers are drawn apart, all rows of a customer together.
+
+    Args:
+        test: typed rows with the label; neither model may have learnt from them.
+        challenger, champion: churn probabilities of these rows, (n,).
+        resamples: draws behind each interval, at least 1.
+
+    Raises:
+        ValueError: no rows, a null label, or probabilities that are missing or not in [0, 1].
+    """
+    y = labels_of(test, contract)
+    ours, theirs = (
+        Scored.of(y, checked_probabilities(p, y), contract.economics)
+        for p in (challenger, champion)
+    )
+    found = bootstrap(
+        lambda weights: _differences(ours, theirs, weights),
+        len(y),
+        customers=customers_of(test, contract),
+        classes=y,
+        resamples=resamples,
+        seed=seed,
+    )
+    all_rows = np.ones((1, len(y)))
+    alone = [{k: v[0] for k, v in one.auc_and_profit(all_rows).items()} for one in (ours, theirs)]
+    return Comparison(
+        rows=len(y),
+        positives=int(y.sum()),
+        resamples=resamples,
+        challenger_auc=alone[0]["roc_auc"],
+        champion_auc=alone[1]["roc_auc"],
+        auc_gained=found["roc_auc"],
+        challenger_profit=alone[0]["profit_per_customer"],
+        champion_profit=alone[1]["profit_per_customer"],
+        profit_gained=found["profit_per_customer"],
+        currency=contract.economics.currency,
+        cost_of_offer=contract.economics.cost_of_offer,
+    )
+
+
+def _differences(ours: Scored, theirs: Scored, weights: Floats) -> Metrics:
+    other = theirs.auc_and_profit(weights)
+    return {name: values - other[name] for name, values in ours.auc_and_profit(weights).items()}
+
+
+def policy_for(challenger_recipe: str, champion_recipe: str | None) -> PolicyName:
+    """Which policy decides: a new recipe must be better, the same on newer data not much worse.
+
+    Args:
+        champion_recipe: None where there is no champion.
+    """
+    if champion_recipe is None:
+        return "first"
+    return "fresh" if challenger_recipe == champion_recipe else "superior"
+
+
+def first(report: EvaluationReport) -> Verdict:
+    """There is no champion: the quality floor alone."""
+    floor = auc_above_floor(report)
+    return Verdict(floor.passed, f"There is no champion yet. {floor.description}", floor.numbers)
+
+
+def superior(comparison: Comparison, policy: PromotionPolicy) -> Verdict:
+    """A changed recipe: the ROC AUC is better beyond chance, and the profit not much worse.
+
+    Each lower 95% bound must be above its limit; at the limit does not pass.
+    """
+    return _judged("superior", comparison, 0.0, policy)
+
+
+def fresh(comparison: Comparison, policy: PromotionPolicy) -> Verdict:
+    """The champion's recipe on newer data: neither ROC AUC nor profit is worse by the margin.
+
+    Each lower 95% bound must be above its limit; at the limit does not pass. This is a test of
+    non-inferiority, as in Wellek, "Testing statistical hypotheses of equivalence and
+    noninferiority" (2010): what was not shown to be good enough does not pass.
+    """
+    return _judged("fresh", comparison, -policy.auc_margin, policy)
+
+
+def judge(
+    name: PolicyName,
+    report: EvaluationReport,
+    comparison: Comparison | None,
+    policy: PromotionPolicy,
+) -> Verdict:
+    """What a policy says.
+
+    Args:
+        report: on the challenger.
+        comparison: with the champion; None where there is none, or its scorer cannot score the
+            challenger's rows.
+    """
+    if name == "first":
+        return first(report)
+    if comparison is None:
+        text = f"Policy {name!r} compares with the champion, which cannot score these rows."
+        return Verdict(False, text, {"policy": name})
+    return {"superior": superior, "fresh": fresh}[name](comparison, policy)
+
+
+def _judged(
+    name: PolicyName, comparison: Comparison, auc_limit: float, policy: PromotionPolicy
+) -> Verdict:
+    auc, profit = comparison.auc_gained, comparison.profit_gained
+    profit_limit = -policy.profit_margin * comparison.cost_of_offer
+    numbers: dict[str, float | int | str] = {
+        "policy": name,
+        "value": _number(auc.low),
+        "limit": auc_limit,
+        "auc_gained": _number(auc.value),
+        "profit_gained": _number(profit.value),
+        "profit_gained_low": _number(profit.low),
+        "profit_limit": profit_limit,
+        "test_rows": comparison.rows,
+    }
+    text = (
+        f"By policy {name!r}: ROC AUC {_gained(auc, 4)}, the lower bound must be above "
+        f"{auc_limit:g}; expected profit of a customer {_gained(profit, 3)} "
+        f"{comparison.currency}, the lower bound must be above {profit_limit:g}."
+    )
+    return Verdict(_above(auc.low, auc_limit) and _above(profit.low, profit_limit), text, numbers)
+
+
+def _above(low: float | None, limit: float) -> bool:
+    return low is not None and low > limit
+
+
+def _number(value: float | None) -> float | str:
+    return "undefined" if value is None else value
+
+
+def _gained(one: Interval, digits: int) -> str:
+    value = "undefined" if one.value is None else f"{one.value:+.{digits}f}"
+    return f"{value} (95% interval {shown(one.low, digits)} to {shown(one.high, digits)})"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Who is champion by the audit log.
+
+    Attributes:
+        champion: version; None where none was promoted, or the one that was is lost.
+        previous: version that a rollback goes to.
+        by: the newest entry that moved the champion.
+    """
+
+    champion: str | None = None
+    previous: str | None = None
+    by: AuditEntry | None = None
+
+
+def standing(entries: Sequence[AuditEntry], name: str) -> Standing:
+    """What the movements on record come to, for a registered model.
+
+    A correction puts back what somebody moved beside the log, and leaves no version behind.
+    """
+    champion, previous, last = None, None, None
+    for last in _movements(entries, name):
+        if last.action != "correction" and last.before:
+            previous = last.before
+        champion = last.after or None
+    return Standing(champion, previous if previous != champion else None, last)
+
+
+def rollback_from(entries: Sequence[AuditEntry], name: str, version: str) -> AuditEntry | None:
+    """The rollback from a version, where nobody made it the champion again since."""
+    for entry in reversed(_movements(entries, name)):
+        if entry.action == "rollback" and entry.before == version:
+            return entry
+        if entry.after == version:
+            return None
+    return None
+
+
+def _movements(entries: Sequence[AuditEntry], name: str) -> list[AuditEntry]:
+    return [entry for entry in entries if entry.subject == name and entry.action in MOVEMENTS]
+
+
+def approval_recorded(champion: str | None, previous: str | None, recorded: Standing) -> Verdict:
+    """The aliases are at the versions to which the movements on record took them.
+
+    Args:
+        champion, previous: versions with these aliases.
+    """
+    said = "no movement is on record"
+    if by := recorded.by:
+        says = _versions(recorded.champion, recorded.previous)
+        said = f"by entry {by.sequence} of the audit log, a {by.action} by {by.actor}, {says}"
+    found = _versions(champion, previous)
+    passed = (champion, previous) == (recorded.champion, recorded.previous)
+    numbers: dict[str, float | int | str] = {
+        "value": champion or "none", "limit": recorded.champion or "none",
+    }  # fmt: skip
+    return Verdict(passed, f"In MLflow {found}; {said}.", numbers)
+
+
+def _versions(champion: str | None, previous: str | None) -> str:
+    return f"`champion` is version {champion or 'none'} and `previous` {previous or 'none'}"

@@ -1,0 +1,1 @@
+"""Candidate pipelines, their training, and the compiled scorer of the winner."""

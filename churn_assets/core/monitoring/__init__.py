@@ -1,0 +1,1 @@
+"""Drift, realised performance, reasons to train again, and incidents with their messages."""

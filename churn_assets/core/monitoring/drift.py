@@ -1,0 +1,253 @@
+"""Whether a month is still as the model was trained for: its customers, scores and outcomes."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+import pandas as pd
+
+from churn_assets.contracts.contract import Contract, Frozen
+from churn_assets.core.data.features import derive_features
+from churn_assets.core.evaluation.metrics import Interval
+from churn_assets.core.limits import Limits
+from churn_assets.core.monitoring.feature_drift import FeatureDrift, compare_features
+from churn_assets.core.monitoring.performance import Realised, performance_holds
+from churn_assets.core.scoring.scores import PredictionDrift, score_distribution_as_tested
+from churn_assets.core.scoring.traffic import feature_columns
+from churn_assets.core.verdict import Verdict
+
+RETRAINING_CHECKS: Mapping[str, Literal["drift", "performance"]] = {
+    "no_feature_drift": "drift",
+    "no_new_categories": "drift",
+    "nulls_as_in_training": "drift",
+    "no_prediction_drift": "drift",
+    "performance_holds": "performance",
+}
+"""The checks whose failure asks for another training. Those of served traffic do not: what the
+service is asked wrongly is no reason to learn anew."""
+
+
+class ServedDrift(Frozen):
+    """What the service was asked in a month, against training.
+
+    Attributes:
+        rows: predictions.
+        features: all but the personal ones, of which the log has pseudonyms only.
+    """
+
+    rows: int
+    features: tuple[FeatureDrift, ...]
+
+
+class DriftReport(Frozen):
+    """One month against what the model learnt; JSON by `model_dump_json`.
+
+    Attributes:
+        name: the month.
+        model_version: the model that scored it.
+        predictions: that model's scores of it; null where it was not scored.
+        served: null where there is no traffic.
+        tested_auc: ROC AUC of that model on its test rows.
+        performance: every month so far whose labels have come, and which was scored.
+    """
+
+    name: str
+    contract_name: str
+    contract_version: str
+    training_rows: int
+    month_rows: int
+    features: tuple[FeatureDrift, ...]
+    limits: Limits
+    model_version: str = ""
+    made_at: datetime | None = None
+    predictions: PredictionDrift | None = None
+    served: ServedDrift | None = None
+    tested_auc: Interval | None = None
+    performance: tuple[Realised, ...] = ()
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Names of the features that drifted."""
+        return tuple(feature.name for feature in self.features if feature.drifted)
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Every check on the report by its name."""
+        checks = (
+            no_feature_drift, no_new_categories, nulls_as_in_training, no_prediction_drift,
+            served_traffic_as_training,
+        )  # fmt: skip
+        held = performance_holds(self.performance, self.model_version, self.tested_auc, self.limits)
+        return {check.__name__: check(self) for check in checks} | {"performance_holds": held}
+
+
+def compare_month(
+    training: pd.DataFrame,
+    month: pd.DataFrame,
+    contract: Contract,
+    limits: Limits,
+    *,
+    name: str,
+    model_version: str = "",
+    made_at: datetime | None = None,
+    predictions: PredictionDrift | None = None,
+    served: ServedDrift | None = None,
+    tested_auc: Interval | None = None,
+    performance: tuple[Realised, ...] = (),
+) -> DriftReport:
+    """Compares a month's features with training, as `compare_features` does; the rest is told.
+
+    Args:
+        training: typed rows with the contract's features and derived features.
+        month: typed rows likewise.
+        name: of the month, for the report.
+    """
+    return DriftReport(
+        name=name,
+        contract_name=contract.name,
+        contract_version=contract.version,
+        training_rows=len(training),
+        month_rows=len(month),
+        features=compare_features(training, month, contract, limits),
+        limits=limits,
+        model_version=model_version,
+        made_at=made_at,
+        predictions=predictions,
+        served=served,
+        tested_auc=tested_auc,
+        performance=performance,
+    )
+
+
+def compare_traffic(
+    training: pd.DataFrame, traffic: pd.DataFrame, contract: Contract, limits: Limits
+) -> ServedDrift | None:
+    """Compares what the service was asked with training; None where it was asked nothing.
+
+    Args:
+        training: typed rows with the contract's features and derived features.
+        traffic: rows of `served_traffic`.
+    """
+    if traffic.empty:
+        return None
+    seen = _without_personal(contract)
+    columns = {column: name for name, column in feature_columns(contract).items()}
+    named = traffic[list(columns)].rename(columns=columns)
+    found = compare_features(training, derive_features(named, seen), seen, limits)
+    return ServedDrift(rows=len(traffic), features=found)
+
+
+def _without_personal(contract: Contract) -> Contract:
+    """The contract without its personal features, and without what is derived from them."""
+    hidden = {column.name for column in contract.features if column.personal}
+    return contract.model_copy(
+        update={
+            "columns": tuple(c for c in contract.columns if c.name not in hidden),
+            "derived": tuple(f for f in contract.derived if not hidden.intersection(f.inputs)),
+        }
+    )
+
+
+def no_feature_drift(report: DriftReport) -> Verdict:
+    """No feature drifted for any reason."""
+    drifted = report.drifted
+    effects = [(one.effect, one.name) for one in report.features if one.effect is not None]
+    largest, name = max(effects, default=(0.0, ""))
+    moved = (one for one in report.features if one.drifted)
+    why = "; ".join(f"{one.name}: {', '.join(one.reasons)}" for one in moved)
+    return _unless_empty(
+        report,
+        Verdict(
+            not drifted,
+            f"{len(drifted)} of {len(report.features)} features drifted"
+            + (f": {why}." if why else f"; the largest effect is {largest:.3f}."),
+            {
+                "value": len(drifted),
+                "limit": 0,
+                "drifted": ", ".join(drifted),
+                "largest_effect": largest,
+                "largest_effect_of": name,
+                "effect_limit": report.limits.min_drift_effect,
+                "p_value_limit": report.limits.max_drift_p_value,
+            },
+        ),
+    )
+
+
+def no_new_categories(report: DriftReport) -> Verdict:
+    """Hardly any row has a category that training never saw; at the limit passes."""
+    worst = max(report.features, key=lambda one: one.unseen_share)
+    limit = report.limits.max_unseen_share
+    names = f" ({', '.join(worst.unseen)})" if worst.unseen else ""
+    where = f", in {worst.name}{names}" if worst.unseen else ""
+    return _unless_empty(
+        report,
+        Verdict(
+            worst.unseen_share <= limit,
+            f"Up to {worst.unseen_share:.1%} of the rows have a category that training never "
+            f"saw{where}; the limit is {limit:.1%}.",
+            {
+                "value": worst.unseen_share,
+                "limit": limit,
+                "feature": worst.name if worst.unseen else "",
+                "unseen": ", ".join(worst.unseen),
+            },
+        ),
+    )
+
+
+def nulls_as_in_training(report: DriftReport) -> Verdict:
+    """No feature has many more nulls than in training; at the limit passes."""
+    worst = max(report.features, key=lambda one: one.null_share_rise or 0.0)
+    rise, limit = worst.null_share_rise or 0.0, report.limits.max_null_share_rise
+    where = f", in {worst.name}" if rise > 0 else ""
+    return _unless_empty(
+        report,
+        Verdict(
+            rise <= limit,
+            f"The largest rise of a feature's nulls is {rise:.1%} of the rows{where}; "
+            f"the limit is {limit:.1%}.",
+            {"value": rise, "limit": limit, "feature": worst.name if rise > 0 else ""},
+        ),
+    )
+
+
+def no_prediction_drift(report: DriftReport) -> Verdict:
+    """The model's scores spread as on its test rows; passes where the month was not scored."""
+    if report.predictions is None:
+        return Verdict(
+            True,
+            f"{report.name} was not scored: there are no scores to compare.",
+            {"value": "undefined", "limit": report.limits.max_prediction_psi},
+        )
+    return score_distribution_as_tested(report.predictions, report.limits)
+
+
+def served_traffic_as_training(report: DriftReport) -> Verdict:
+    """No feature that the service was asked about has moved; few predictions are not judged."""
+    served, least = report.served, report.limits.min_served_rows
+    rows = served.rows if served else 0
+    drifted = [one for one in served.features if one.drifted] if served else []
+    numbers: dict[str, float | int | str] = {
+        "value": len(drifted), "limit": 0, "rows": rows, "min_rows": least,
+        "drifted": ", ".join(one.name for one in drifted),
+    }  # fmt: skip
+    if served is None:
+        return Verdict(True, "The service was asked nothing: no traffic to compare.", numbers)
+    why = "; ".join(f"{one.name}: {', '.join(one.reasons)}" for one in drifted)
+    enough = rows >= least
+    judged = "" if enough else f" Below {least:,} predictions this is not judged."
+    return Verdict(
+        not drifted or not enough,
+        f"In {rows:,} predictions, {len(drifted)} of {len(served.features)} features are not as "
+        f"in training{': ' if why else ''}{why}.{judged}",
+        numbers,
+    )
+
+
+def _unless_empty(report: DriftReport, verdict: Verdict) -> Verdict:
+    """`verdict`, but nothing passes that could not be looked at."""
+    if report.training_rows and report.month_rows:
+        return verdict
+    side = "the month" if report.training_rows else "training"
+    return Verdict(False, f"There is nothing to compare: {side} has no rows.", verdict.numbers)

@@ -1,0 +1,189 @@
+"""How good the model turned out to be, once the labels of the months that it scored have come."""
+
+from collections.abc import Callable, Collection
+from math import hypot
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from churn_assets.contracts.contract import MONTH, Contract, Frozen
+from churn_assets.core.evaluation.metrics import Floats, Interval, Metrics, Scored, bootstrap
+from churn_assets.core.limits import Limits
+from churn_assets.core.scoring.scores import PROBABILITY, VERSION
+from churn_assets.core.scoring.traffic import PREDICTION, TIME, id_column
+from churn_assets.core.verdict import Verdict, shown
+
+Source = Literal["scores", "served"]
+
+RESAMPLES = 200
+
+
+class Realised(Frozen):
+    """What came of the customers whom one model version scored in one month.
+
+    Attributes:
+        source: the graph's own scores, or the last prediction that the service gave for each
+            known customer, those of the fallback left out.
+        positives: customers who left.
+        expected_positives: the sum of their probabilities, to hold it against.
+        profit_per_customer: if offers had gone to all at or above the break-even probability, in
+            the contract's currency.
+        in_training: the model learnt from this month or was tested on it: shown, never judged.
+    """
+
+    month: str
+    model_version: str
+    source: Source
+    rows: int
+    positives: int
+    expected_positives: float
+    roc_auc: Interval
+    brier: Interval
+    profit_per_customer: Interval
+    in_training: bool
+
+
+def last_realised(month: str, horizon: int) -> str:
+    """The last month whose labels are known when `month` is over."""
+    return str(pd.Period(month, freq="M") - horizon)
+
+
+def realised(
+    scores: pd.DataFrame,
+    traffic: pd.DataFrame,
+    labels: pd.DataFrame,
+    contract: Contract,
+    *,
+    learnt_from: Callable[[str], Collection[str]],
+    seed: int,
+) -> tuple[Realised, ...]:
+    """Holds scores and served predictions against labels, by month and model version.
+
+    Args:
+        scores: rows of `customer_scores` of any months, or an empty frame.
+        traffic: rows of `served_traffic` likewise.
+        labels: rows of `churn_labels` likewise; those with a null label are left out.
+        learnt_from: gives the labelled months of a model version's training set.
+    """
+    if labels.empty:
+        return ()
+    known = labels.dropna(subset=[contract.label.name])
+    sources: list[tuple[Source, pd.DataFrame]] = [("scores", scores)] if len(scores) else []
+    if len(traffic):
+        sources.append(("served", served_scores(traffic, contract)))
+    series = [
+        _measured(rows, contract, str(version), source, learnt_from(str(version)), seed)
+        for source, given in sources
+        for (_, version), rows in _labelled(given, known, contract).groupby([MONTH, VERSION])
+    ]
+    return tuple(sorted(series, key=lambda one: (one.source, one.month, one.model_version)))
+
+
+def _labelled(scores: pd.DataFrame, labels: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    keys = [contract.id.name, MONTH]
+    rows = scores[[*keys, PROBABILITY, VERSION]].merge(
+        labels[[*keys, contract.label.name]], on=keys, validate="one_to_one"
+    )
+    # Resamples draw positions: the order must depend on nothing but the rows.
+    return rows.sort_values(keys, ignore_index=True)
+
+
+def _measured(
+    rows: pd.DataFrame,
+    contract: Contract,
+    version: str,
+    source: Source,
+    learnt_from: Collection[str],
+    seed: int,
+) -> Realised:
+    month = str(rows[MONTH].iloc[0])
+    y = rows[contract.label.name].to_numpy(dtype=np.float64)
+    p = rows[PROBABILITY].to_numpy(dtype=np.float64)
+    scored, errors = Scored.of(y, p, contract.economics), (y - p) ** 2
+
+    def statistics(weights: Floats) -> Metrics:
+        brier = weights @ errors / weights.sum(axis=1)
+        return {**scored.auc_and_profit(weights), "brier": brier}
+
+    found = bootstrap(statistics, len(y), resamples=RESAMPLES, seed=seed)
+    return Realised(
+        month=month,
+        model_version=version,
+        source=source,
+        rows=len(y),
+        positives=int(y.sum()),
+        expected_positives=float(p.sum()),
+        in_training=month in learnt_from,
+        **found,
+    )
+
+
+def served_scores(traffic: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """The last prediction that the model itself gave for each known customer of a month."""
+    rows = traffic[traffic[id_column(contract)].notna() & ~traffic["degraded"].astype(bool)]
+    last = rows.sort_values([TIME, PREDICTION]).drop_duplicates(
+        [id_column(contract), MONTH], keep="last"
+    )
+    scores = last[[id_column(contract), MONTH, PROBABILITY, VERSION]]
+    return scores.rename(columns={id_column(contract): contract.id.name})
+
+
+def performance_holds(
+    series: Collection[Realised], model_version: str, tested: Interval | None, limits: Limits
+) -> Verdict:
+    """The latest month that can be judged was ranked about as well as the test rows.
+
+    At the limit passes. A month fails where its ROC AUC is further below that of the test rows
+    than the limit, and further than chance explains: the lower 95% bound of the difference is
+    above 0. The bound comes from the two intervals (Zou and Donner, "Construction of confidence
+    limits about effect measures", Statistics in Medicine 2008). A month with few customers of a
+    class is not judged: its resamples hardly differ, and the interval is too narrow.
+
+    Args:
+        model_version: the one to judge, by the graph's own scores.
+        tested: its ROC AUC on the test rows.
+    """
+    limit, least = limits.max_auc_drop, limits.min_realised_rows_of_each_class
+    judged = [
+        one
+        for one in series
+        if one.source == "scores"
+        and one.model_version == model_version
+        and not one.in_training
+        and one.roc_auc.value is not None
+        and min(one.positives, one.rows - one.positives) >= least
+    ]
+    numbers: dict[str, float | int | str] = {
+        "limit": limit, "model_version": model_version, "min_rows_of_each_class": least
+    }  # fmt: skip
+    if tested is None or tested.value is None or not judged:
+        text = (
+            "There is no month yet that this model scored, that it did not learn from, and of "
+            f"which {least:,} customers are known who left, and as many who stayed."
+        )
+        return Verdict(True, text, {"value": "undefined", **numbers})
+    latest = max(judged, key=lambda one: one.month)
+    drop, bound = _drop(tested, latest.roc_auc)
+    chance = "more" if bound > 0 else "no more"
+    return Verdict(
+        drop <= limit or bound <= 0,
+        f"ROC AUC in {latest.month} was {shown(latest.roc_auc.value)} (95% interval "
+        f"{shown(latest.roc_auc.low)} to {shown(latest.roc_auc.high)}), against "
+        f"{shown(tested.value)} on the test rows: a drop of {drop:.3f}, {chance} than chance "
+        f"explains; it may be at most {limit:g}.",
+        {
+            "value": drop, **numbers, "month": latest.month, "lower_bound_of_drop": bound,
+            "tested_roc_auc": tested.value, "expected_churners": latest.expected_positives,
+            "churners": latest.positives,
+        },
+    )  # fmt: skip
+
+
+def _drop(tested: Interval, found: Interval) -> tuple[float, float]:
+    """How much lower `found` is, and the lower 95% bound of that."""
+    before, now = tested.value or 0.0, found.value or 0.0
+    drop = before - now
+    if tested.low is None or found.high is None:
+        return drop, drop
+    return drop, drop - hypot(before - tested.low, found.high - now)

@@ -1,0 +1,1 @@
+"""A simulated operator, for the demo and the benchmarks."""
