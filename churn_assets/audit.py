@@ -10,7 +10,7 @@ import sys
 from churn_assets.adapters.audit import AuditError, AuditLog, remembered_hash
 from churn_assets.adapters.sources.source import SourceError
 from churn_assets.contracts.loading import ContractError
-from churn_assets.defs.platform import Platform
+from churn_assets.defs.platform.platform import Platform
 from churn_assets.settings import SettingsError, load_settings
 
 

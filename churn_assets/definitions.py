@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from churn_assets.defs.automation import automated
-from churn_assets.defs.platform import Platform
-from churn_assets.defs.resources import resources
+from churn_assets.defs.automation.conditions import automated
+from churn_assets.defs.platform.platform import Platform
+from churn_assets.defs.platform.resources import resources
 from churn_assets.defs.stages import STAGES
 from churn_assets.settings import load_settings
 

@@ -3,8 +3,8 @@
 import sys
 
 from churn_assets.definitions import build
-from churn_assets.defs.operations import operations
-from churn_assets.defs.platform import Platform
+from churn_assets.defs.automation.operations import operations
+from churn_assets.defs.platform.platform import Platform
 from churn_assets.settings import Settings
 
 

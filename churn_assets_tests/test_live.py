@@ -18,7 +18,7 @@ import pytest
 
 from churn_assets.adapters.lake import Lake
 from churn_assets.core.simulation.simulator import Simulator
-from churn_assets.defs.partitions import closed_months
+from churn_assets.defs.platform.partitions import closed_months
 from churn_assets_tests.documents import ROOT
 from churn_assets_tests.live import CUSTOMERS, Receiver, Record, Shop, dagster_dev, end, wait
 

@@ -28,7 +28,7 @@ from churn_assets.core.data.splitting import TEST, of_split
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.core.modelling.scorer import LinearScorer, Scorer
 from churn_assets.core.monitoring.drift import DriftReport
-from churn_assets.defs.platform import Platform
+from churn_assets.defs.platform.platform import Platform
 from churn_assets.settings import SERVICE_PREFIX, Settings
 from churn_assets_tests.defs.daemon import Daemon
 from churn_assets_tests.defs.graph import Graph, failed_checks, made, why

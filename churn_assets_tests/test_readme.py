@@ -5,7 +5,7 @@ from pathlib import Path
 
 from churn_assets.contracts.loading import load_contract
 from churn_assets.definitions import build
-from churn_assets.defs.platform import Platform
+from churn_assets.defs.platform.platform import Platform
 from churn_assets.settings import Settings
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -1,8 +1,7 @@
 """Every stage of the graph, in the order in which data flows through it."""
 
-from churn_assets.defs import (
-    alerts,
-    automation,
+from churn_assets.defs.alerting import alerts
+from churn_assets.defs.assets import (
     bentos,
     deliveries,
     drift,
@@ -15,6 +14,7 @@ from churn_assets.defs import (
     training,
     validation,
 )
+from churn_assets.defs.automation import conditions
 
 STAGES = (
     deliveries,
@@ -28,6 +28,6 @@ STAGES = (
     scores,
     traffic,
     drift,
-    automation,
+    conditions,
     alerts,
 )

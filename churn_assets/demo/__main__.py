@@ -16,7 +16,7 @@ from dagster._core.instance import InstanceRef
 from churn_assets.adapters.sources.source import SourceError
 from churn_assets.contracts.loading import ContractError
 from churn_assets.definitions import build
-from churn_assets.defs.platform import Platform
+from churn_assets.defs.platform.platform import Platform
 from churn_assets.demo.demo import Demo
 from churn_assets.demo.story import chapters
 from churn_assets.demo.summary import summary

@@ -16,9 +16,9 @@ from upath import UPath
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.core.governance.audit import AuditEntry
 from churn_assets.core.monitoring.drift import RETRAINING_CHECKS, DriftReport
-from churn_assets.defs.platform import Platform
-from churn_assets.defs.retraining import DRIFT, MODEL
-from churn_assets.defs.scores import SCORES, delivered_version
+from churn_assets.defs.assets.retraining import DRIFT, MODEL
+from churn_assets.defs.assets.scores import SCORES, delivered_version
+from churn_assets.defs.platform.platform import Platform
 
 EARNED = dg.AssetCheckKey(dg.AssetKey("promoted_model"), "challenger_earned_promotion")
 MOST_MODELS = 1_000

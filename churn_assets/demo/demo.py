@@ -9,9 +9,9 @@ import dagster as dg
 from dagster import DagsterEventType as EventType
 from dagster import DagsterInstance, EventLogEntry
 
-from churn_assets.defs.deliveries import new_deliveries
-from churn_assets.defs.platform import Platform
-from churn_assets.defs.retraining import answered, event_of, open_reasons
+from churn_assets.defs.assets.deliveries import new_deliveries
+from churn_assets.defs.assets.retraining import answered, event_of, open_reasons
+from churn_assets.defs.platform.platform import Platform
 from churn_assets.demo.story import BENTO, MODEL, Chapter, Step
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

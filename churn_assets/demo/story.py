@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from churn_assets.adapters.sources.simulated import SimulatedSource
 from churn_assets.core.monitoring.performance import last_realised
 from churn_assets.core.simulation.scenarios import Scenario
-from churn_assets.defs import deliveries
-from churn_assets.defs.platform import Platform
+from churn_assets.defs.assets import deliveries
+from churn_assets.defs.platform.platform import Platform
 
 MONTHS = 6
 CUSTOMERS = ("raw_customers", "validated_features", "quarantined_customers")

@@ -9,7 +9,7 @@ from dagster import DagsterInstance
 from churn_assets.adapters.records import BentoRecord
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.core.evaluation.metrics import Interval
-from churn_assets.defs.platform import Platform
+from churn_assets.defs.platform.platform import Platform
 from churn_assets.demo.chain import chain, read
 
 WIDTH, INDENT = 110, 14

@@ -10,7 +10,7 @@ import pandas as pd
 
 from churn_assets.adapters.lake import Lake
 from churn_assets.definitions import build
-from churn_assets.defs.platform import Platform
+from churn_assets.defs.platform.platform import Platform
 from churn_assets.settings import Settings
 from churn_assets_tests.core.raw_rows import GOOD
 

@@ -11,8 +11,8 @@ import dagster as dg
 import time_machine
 
 from churn_assets.definitions import build
-from churn_assets.defs.automation import automations
-from churn_assets.defs.platform import Platform
+from churn_assets.defs.automation.conditions import automations
+from churn_assets.defs.platform.platform import Platform
 from churn_assets.settings import Settings
 from churn_assets_tests.defs.graph import SILENT
 

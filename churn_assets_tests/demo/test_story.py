@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from churn_assets.adapters.registry import champion
-from churn_assets.defs import retraining
-from churn_assets.defs.platform import Platform
+from churn_assets.defs.assets import retraining
+from churn_assets.defs.platform.platform import Platform
 from churn_assets.demo.demo import Demo
 from churn_assets.demo.story import CUSTOMERS, LABELS, chapters
 from churn_assets.demo.summary import summary

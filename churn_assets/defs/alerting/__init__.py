@@ -1,0 +1,1 @@
+"""From Dagster's event log to alerts: observations, incidents, runbooks."""

@@ -1,0 +1,127 @@
+"""The loop back: what the service was asked, out of its prediction log."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from churn_assets.adapters.audit import AuditLog
+from churn_assets.adapters.lake import PROVENANCE, Lake
+from churn_assets.adapters.prediction_logs import read_key, read_lines
+from churn_assets.contracts.contract import MONTH, Contract
+from churn_assets.core.scoring import traffic as core
+from churn_assets.core.scoring.log_lines import Parsed, parse_again, parse_lines
+from churn_assets.core.scoring.skew import Skew, compare_served, serving_matches_training
+from churn_assets.defs.gates.checks import check, results
+from churn_assets.defs.gates.gates import GatedConfig, require_open
+from churn_assets.defs.platform.metadata import column_schema, table
+from churn_assets.defs.platform.platform import OWNER, Platform
+
+TRAFFIC, UNREAD = "served_traffic", "served_traffic_rejected"
+
+
+def definitions(platform: Platform) -> dg.Definitions:
+    """`served_traffic`, with its checks."""
+    contract, limits = platform.contract, platform.settings.limits
+    months = platform.closed_months
+    specs = [
+        check(TRAFFIC, "serving_matches_training",
+              "The service was given the graph's features.", partitions_def=months),
+        check(TRAFFIC, "predictions_readable",
+              "The lines of the log are predictions.", partitions_def=months),
+    ]  # fmt: skip
+
+    @dg.asset(
+        name=TRAFFIC,
+        ins={"validated_features": dg.AssetIn("validated_features")},
+        partitions_def=months,
+        check_specs=specs,
+        retry_policy=platform.retries,
+        # Personal columns are pseudonyms here: the contract's types do not hold.
+        io_manager_key="text_tables",
+        group_name="monitoring",
+        owners=[OWNER],
+        kinds={"deltalake", "bentoml"},
+        code_version=platform.code_version(1),
+        metadata=_columns(contract),
+        description=(
+            "One row is one prediction that the service gave while this was the latest closed "
+            "month: what was asked and answered, from its log, each once. Ids and personal values "
+            "are pseudonyms; the id stands where a customer of the month is known by it."
+        ),
+    )
+    def served_traffic(
+        context: dg.AssetExecutionContext,
+        config: GatedConfig,
+        validated_features: pd.DataFrame,
+        lake: dg.ResourceParam[Lake],
+        audit: dg.ResourceParam[AuditLog],
+    ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
+        require_open(context, config, audit)
+        month, key = context.partition_key, read_key(platform.id_key_file)
+        held = held_traffic(lake, contract, month)
+        parsed = _read(platform, lake, held, month)
+        rows = core.each_once(held, core.as_traffic(parsed.rows, contract, month))
+        rows = core.with_customers(rows, validated_features, contract, key)
+        rows.attrs[PROVENANCE] = validated_features.attrs[PROVENANCE]
+        rejected = parsed.rejected
+        skew = compare_served(rows, validated_features, contract, key)
+        new = len(rows) - len(held)
+        yield dg.Output(rows, metadata=_shown(skew, rejected, new, parsed.unfinished))
+        matches = {"serving_matches_training": serving_matches_training(skew, limits)}
+        readable = {"predictions_readable": core.predictions_readable(len(rows), rejected, limits)}
+        yield from results(TRAFFIC, matches, metadata={"differences": table(skew.samples)})
+        lines = {"unreadable_lines": table(core.shortened(rejected))}
+        yield from results(TRAFFIC, readable, warn=readable, metadata=lines)
+
+    return dg.Definitions(assets=[served_traffic])
+
+
+def held_traffic(lake: Lake, contract: Contract, month: str) -> pd.DataFrame:
+    """The traffic of a month that is in the lake; no rows where there is none."""
+    return core.as_traffic(_held(lake, TRAFFIC, month), contract, month)
+
+
+def _held(lake: Lake, name: str, month: str) -> pd.DataFrame:
+    there = month in lake.months(name)
+    return lake.read(name, [month]) if there else pd.DataFrame(columns=list(core.REJECTED))
+
+
+def _read(platform: Platform, lake: Lake, held: pd.DataFrame, month: str) -> Parsed:
+    """What the logs hold beyond what was read of them, in the time that belongs to the month."""
+    single = platform.source.single_snapshot
+    window = core.Window() if single else core.Window.after(month)
+    unread = _held(lake, UNREAD, month)
+    new = read_lines(platform.predictions, core.places(held), window.start)
+    parsed = parse_lines(new, platform.contract, window)
+    parsed += parse_again(unread, platform.contract, window)
+    kept = core.each_line_once(unread, parsed.rejected, month)
+    if len(kept) > len(unread):
+        # Before the predictions: those say from where the log is read the next time.
+        lake.write(UNREAD, kept, month)
+    return parsed
+
+
+def _shown(skew: Skew, rejected: pd.DataFrame, new: int, unfinished: int) -> Mapping[str, Any]:
+    return {
+        "new_predictions": new,
+        "predictions_of_known_customers": skew.compared,
+        "unreadable_lines": len(rejected),
+        "unfinished_files": unfinished,
+        "differing_columns": dg.MetadataValue.json(skew.by_column),
+    }
+
+
+def _columns(contract: Contract) -> Mapping[str, Any]:
+    """The contract's columns, personal ones as pseudonyms, and those of the log."""
+    names = core.feature_columns(contract)
+    features = [
+        column.model_copy(
+            update={"name": names[column.name]}
+            | ({"kind": "text", "nullable": True} if column.personal else {})
+        )
+        for column in contract.features
+    ]
+    own_id = contract.id.model_copy(update={"name": core.id_column(contract), "nullable": True})
+    return column_schema(contract, (own_id, *features), platform=(*core.OWN, MONTH))

@@ -1,0 +1,1 @@
+"""When the daemon makes each asset: conditions, freshness policies, sensors."""

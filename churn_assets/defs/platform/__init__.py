@@ -1,0 +1,1 @@
+"""What all definitions are built from: settings, resources, storage, partitions."""

@@ -1,0 +1,516 @@
+"""The champion moves by policy or by a person, on record: over the real stores."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from mlflow import MlflowClient
+
+from churn_assets.adapters import promotions
+from churn_assets.adapters.audit import TABLE, AuditLog
+from churn_assets.adapters.records import ModelRecord, PromotedModel
+from churn_assets.adapters.registry import aliases, load_report, model_record
+from churn_assets.audit import main
+from churn_assets.core.governance.promotion import Comparison
+from churn_assets.defs.gates.gates import OF_A_DAEMON
+from churn_assets_tests.defs.graph import (
+    CUSTOMERS,
+    LABELS,
+    MODEL,
+    MONTH,
+    SILENT,
+    Graph,
+    customers,
+    failed_checks,
+    from_files,
+    made,
+    why,
+)
+
+PERSON = {"approved_by": "ada", "reason": "seen by the board"}
+DOCUMENTS = ("churn_model", "evaluation_report")
+Command = Callable[[str], tuple[int, str]]
+MANUAL = {"approval": "manual", "resamples": 100}
+
+
+@dataclass
+class Promotions:
+    """A graph that has trained versions 1 and 2 by one recipe and 3 by another."""
+
+    graph: Graph
+    trained: Path
+
+    def challenger(self, version: int) -> None:
+        """Has a version be the newest that was trained and evaluated."""
+        for name in DOCUMENTS:
+            there = self.trained / f"{version}-{name}.json"
+            shutil.copy(there, self.graph.platform.home / "reports" / f"{name}.json")
+
+    def run(self, tags: dict[str, str] | None = None, **config: Any) -> dg.ExecuteInProcessResult:
+        job = self.graph.definitions.resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(
+            run_config=SILENT | {"ops": {"promoted_model": {"config": config}}},
+            instance=self.graph.instance,
+            asset_selection=[dg.AssetKey("promoted_model")],
+            tags=tags,
+            raise_on_error=False,
+        )
+
+    def promote(self, version: int, **config: Any) -> dg.ExecuteInProcessResult:
+        self.challenger(version)
+        return self.run(**config)
+
+    @property
+    def name(self) -> str:
+        return self.graph.platform.model_name
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        return {k: v for k, v in aliases(self.name).items() if k != "challenger"}
+
+    @property
+    def audit(self) -> AuditLog:
+        return AuditLog(self.graph.lake)
+
+    @property
+    def moves(self) -> list[tuple[str, str, str, str]]:
+        return [(e.action, e.actor, e.before, e.after) for e in self.audit.entries()]
+
+    @property
+    def document(self) -> PromotedModel:
+        path = self.graph.platform.home / "reports/promoted_model.json"
+        return PromotedModel.model_validate_json(path.read_text())
+
+
+def noisy_customers() -> pd.DataFrame:
+    """Customers whose leaving is foreseeable, but not for sure."""
+    rows = customers(900)
+    luck = np.random.default_rng(0).random(len(rows))
+    likely = rows["usage_days"].astype(int) < 9
+    rows["churned"] = np.where(likely & (luck < 0.8) | (luck > 0.9), "true", "false")
+    return rows
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three trained and evaluated versions, and nothing promoted."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("churn_assets.core.modelling.training.SEARCHED", 2)
+        train_three(folder)
+    return folder
+
+
+def train_three(folder: Path) -> None:
+    noisy_customers().to_csv(folder / "customers.csv", index=False)
+    for version, seed in ((1, 0), (2, 0), (3, 1)):
+        graph = from_files(folder, folder / "customers.csv", seed=seed, bootstrap_resamples=100)
+        if version == 1:
+            assert graph.run(*CUSTOMERS, month=MONTH).success
+            assert graph.run(*LABELS, month=MONTH).success
+        assert graph.run(*(MODEL if version == 1 else MODEL[1:])).success
+        for name in DOCUMENTS:
+            there = graph.platform.home / f"reports/{name}.json"
+            shutil.copy(there, folder / f"{version}-{name}.json")
+
+
+def over(home: Path, folder: Path, **promotion: Any) -> Promotions:
+    shutil.copytree(home / "home", folder / "home", dirs_exist_ok=True)
+    policy = {"resamples": 100} | promotion
+    graph = from_files(folder, home / "customers.csv", promotion=policy, bootstrap_resamples=100)
+    mlflow.set_tracking_uri(graph.platform.tracking_uri)
+    return Promotions(graph, home)
+
+
+@pytest.fixture
+def auto(home: Path, tmp_path: Path) -> Promotions:
+    return over(home, tmp_path)
+
+
+@pytest.fixture
+def manual(home: Path, tmp_path: Path) -> Promotions:
+    return over(home, tmp_path, **MANUAL)
+
+
+def test_the_first_model_needs_the_floor_alone(auto: Promotions) -> None:
+    result = auto.promote(1)
+    assert result.success, why(result, "promoted_model")
+    assert not failed_checks(result)
+    assert auto.aliases == {"champion": "1"}
+    assert auto.moves == [("promotion", "policy", "", "1")]
+    (entry,) = auto.audit.entries()
+    document = auto.document
+    assert (document.action, document.policy, document.previous) == ("promotion", "first", None)
+    assert document.audit_hash == entry.hash
+    assert document.dagster_run_id == entry.evidence["dagster_run_id"] == result.run_id
+    assert entry.evidence["checks"]["auc_above_floor"] is True
+    assert entry.evidence["table_versions"] == document.model.table_versions
+    assert entry.evidence["mlflow_run_ids"] == {"challenger": document.model.run_id}
+
+
+def test_newer_data_by_the_same_recipe_takes_over_and_the_old_is_kept(auto: Promotions) -> None:
+    auto.promote(1)
+    result = auto.promote(2)
+    assert auto.aliases == {"champion": "2", "previous": "1"}
+    document = auto.document
+    assert (document.policy, document.model.version) == ("fresh", "2")
+    assert document.previous
+    assert document.previous.version == "1"
+    assert document.comparison
+    assert document.comparison.rows > 50
+    (event,) = result.asset_materializations_for_node("promoted_model")
+    shown = {name: value.value for name, value in event.metadata.items()}
+    assert (shown["from"], shown["to"], shown["policy"]) == ("1", "2", "fresh")
+    assert "| ROC AUC |" in shown["comparison"]
+    run = MlflowClient().get_run(document.model.run_id)
+    assert "promotion_auc_gained" in run.data.metrics
+    text = mlflow.artifacts.load_text(f"runs:/{document.model.run_id}/promotion.json")
+    assert Comparison.model_validate_json(text) == document.comparison
+
+
+def test_another_recipe_that_is_not_better_is_refused_and_the_champion_stays(
+    auto: Promotions,
+) -> None:
+    auto.promote(1)
+    before = auto.document
+    result = auto.promote(3)
+    assert result.success
+    assert made(result) == set()
+    (found,) = failed_checks(result).values()
+    assert found.check_name == "challenger_earned_promotion"
+    assert found.metadata["limit"].value == 0
+    assert "By policy 'superior': ROC AUC" in str(found.description)
+    assert auto.document == before
+    assert auto.aliases == {"champion": "1"}
+    assert len(auto.moves) == 1
+
+
+def test_what_was_refused_is_promoted_by_an_override_on_record(auto: Promotions) -> None:
+    auto.promote(1)
+    result = auto.promote(3, override_reason="a law", override_by="bob")
+    assert "challenger_earned_promotion" in failed_checks(result)
+    assert auto.moves[1:] == [
+        ("override", "bob", "refused", "made"), ("promotion", "bob", "1", "3"),
+    ]  # fmt: skip
+    assert auto.document.approved_by == "bob"
+    (event,) = result.asset_materializations_for_node("promoted_model")
+    assert event.metadata["override_reason"].value == "a law"
+
+
+def test_the_champion_materialised_again_is_kept_without_an_entry(auto: Promotions) -> None:
+    auto.promote(1)
+    before = auto.document
+    result = auto.run()
+    assert made(result) == {"promoted_model"}
+    assert auto.document == before.model_copy(update={"action": "kept"})
+    assert len(auto.moves) == 1
+
+
+def test_a_report_about_another_version_promotes_nothing(auto: Promotions) -> None:
+    auto.challenger(1)
+    home = auto.graph.platform.home
+    shutil.copy(auto.trained / "2-churn_model.json", home / "reports/churn_model.json")
+    assert "evaluation_report is about model version 1" in why(auto.run(), "promoted_model")
+    assert auto.moves == []
+
+
+def test_a_rollback_brings_back_the_version_before(auto: Promotions) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    for lacking in PERSON:
+        refused = auto.run(rollback=True, **PERSON | {lacking: ""})
+        assert "A rollback needs a person" in why(refused, "promoted_model")
+    result = auto.run(rollback=True, **PERSON)
+    assert result.success, why(result, "promoted_model")
+    assert auto.aliases == {"champion": "1", "previous": "2"}
+    assert auto.moves[2:] == [("rollback", "ada", "2", "1")]
+    document = auto.document
+    assert (document.action, document.model.version) == ("rollback", "1")
+    assert document.previous
+    assert document.previous.version == "2"
+    assert (document.approved_by, document.reason) == ("ada", "seen by the board")
+
+
+def test_a_second_rollback_does_not_bring_back_what_was_rolled_back_from(
+    auto: Promotions,
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    assert auto.run(rollback=True, **PERSON).success
+    said = why(auto.run(rollback=True, **PERSON), "promoted_model")
+    assert "ada rolled back from version 2 (seen by the board); another rollback would" in said
+    assert auto.aliases["champion"] == "1"
+    meant = {"override_reason": "it was not the model", "override_by": "bob"}
+    assert auto.run(rollback=True, **PERSON, **meant).success
+    assert [move[0] for move in auto.moves[3:]] == ["override", "rollback"]
+    assert auto.aliases == {"champion": "2", "previous": "1"}
+
+
+def test_a_rollback_of_the_only_version_is_an_error(auto: Promotions) -> None:
+    auto.promote(1)
+    result = auto.run(rollback=True, **PERSON)
+    assert "no version with the alias `previous`" in why(result, "promoted_model")
+    assert auto.aliases == {"champion": "1"}
+
+
+def test_what_a_person_rolled_back_from_the_policy_does_not_promote_again(
+    auto: Promotions,
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    auto.run(rollback=True, **PERSON)
+    result = auto.run()
+    (found,) = failed_checks(result).values()
+    assert "ada rolled back from version 2" in str(found.description)
+    assert auto.aliases["champion"] == "1"
+    assert auto.run(**PERSON).success
+    assert auto.aliases == {"champion": "2", "previous": "1"}
+
+
+def test_by_hand_a_promotion_waits_for_a_name_and_a_reason(manual: Promotions) -> None:
+    result = manual.promote(1)
+    said = why(result, "promoted_model")
+    assert "Version 1 waits for approval. There is no champion yet." in said
+    assert "promoted_model:\n    config:\n      approved_by: ...\n      reason: ..." in said
+    assert manual.moves == []
+    assert manual.run(**PERSON).success
+    assert manual.moves == [("promotion", "ada", "", "1")]
+    assert (manual.document.approved_by, manual.document.policy) == ("ada", "first")
+
+
+@pytest.mark.parametrize("name", ["", " ", "policy", " Policy "])
+def test_nobody_is_no_name(manual: Promotions, name: str) -> None:
+    manual.challenger(1)
+    assert "waits for approval" in why(manual.run(approved_by=name, reason="r"), "promoted_model")
+    assert manual.moves == []
+
+
+@pytest.mark.parametrize("tag", sorted(OF_A_DAEMON))
+def test_a_daemon_approves_nothing_and_rolls_nothing_back(manual: Promotions, tag: str) -> None:
+    manual.challenger(1)
+    daemon = {tag: "it"}
+    said = why(manual.run(tags=daemon, **PERSON), "promoted_model")
+    assert "The daemon started this run" in said
+    assert "approved_by" in said
+    said = why(manual.run(tags=daemon, rollback=True, **PERSON), "promoted_model")
+    assert "A rollback needs a person" in said
+    assert manual.moves == []
+    assert manual.aliases == {}
+
+
+def test_a_daemon_overrides_nothing(auto: Promotions) -> None:
+    auto.promote(1)
+    auto.challenger(3)
+    daemon = {next(iter(OF_A_DAEMON)): "it"}
+    result = auto.run(tags=daemon, override_reason="r", override_by="bob", **PERSON)
+    assert "challenger_earned_promotion" in failed_checks(result)
+    assert len(auto.moves) == 1
+
+
+def test_a_daemon_promotes_by_policy_where_nobody_is_to_be_asked(auto: Promotions) -> None:
+    auto.challenger(1)
+    assert auto.run(tags={next(iter(OF_A_DAEMON)): "it"}).success
+    assert auto.moves == [("promotion", "policy", "", "1")]
+
+
+ALIAS = "mlflow.MlflowClient.set_registered_model_alias"
+DOCUMENT = "churn_assets.defs.platform.storage.DocumentIOManager.dump_to_path"
+
+
+@pytest.mark.parametrize("crash", [ALIAS, DOCUMENT])
+def test_a_crash_after_the_entry_heals_on_the_next_run(
+    auto: Promotions, monkeypatch: pytest.MonkeyPatch, crash: str
+) -> None:
+    auto.promote(1)
+    auto.challenger(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(crash, _dies)
+        assert not auto.run().success
+    assert auto.moves[1:] == [("promotion", "policy", "1", "2")]
+    assert auto.document.model.version == "1"
+    healed = auto.run()
+    assert not failed_checks(healed)
+    assert auto.aliases == {"champion": "2", "previous": "1"}
+    assert len(auto.moves) == 2, "nothing is decided twice"
+    document = auto.document
+    assert (document.action, document.model.version, document.policy) == ("promotion", "2", "fresh")
+    assert document.audit_hash == auto.audit.entries()[-1].hash
+
+
+@pytest.mark.parametrize("crash", [ALIAS, DOCUMENT])
+def test_a_rollback_that_crashed_and_is_tried_again_is_done_once(
+    auto: Promotions, monkeypatch: pytest.MonkeyPatch, crash: str
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(crash, _dies)
+        cut_off = auto.run(rollback=True, **PERSON)
+    assert not cut_off.success
+    again = {"dagster/root_run_id": cut_off.run_id, "dagster/parent_run_id": cut_off.run_id}
+    healed = auto.run(tags=again, rollback=True, **PERSON)
+    assert healed.success, why(healed, "promoted_model")
+    assert auto.moves[2:] == [("rollback", "ada", "2", "1")]
+    assert auto.aliases == {"champion": "1", "previous": "2"}
+    assert (auto.document.action, auto.document.model.version) == ("rollback", "1")
+
+
+def _dies(*_: Any, **__: Any) -> None:
+    raise OSError("the machine went away")
+
+
+def test_an_alias_that_somebody_moved_stops_everything_until_a_person_corrects_it(
+    auto: Promotions,
+) -> None:
+    auto.promote(1)
+    MlflowClient().set_registered_model_alias(auto.name, "champion", "3")
+    result = auto.promote(2)
+    (found,) = failed_checks(result).values()
+    assert (found.check_name, found.severity) == (
+        "approval_recorded", dg.AssetCheckSeverity.ERROR,
+    )  # fmt: skip
+    assert "`champion` is version 3 and `previous` none; by entry 1" in str(found.description)
+    assert auto.aliases["champion"] == "3"
+    assert "To have `champion` set to version 1, on record" in why(result, "promoted_model")
+    assert auto.run(**PERSON).success
+    assert auto.moves[1:] == [("correction", "ada", "3", "1")], "no challenger was approved of"
+    assert auto.aliases == {"champion": "1"}
+    assert auto.run().success
+    assert auto.moves[2:] == [("promotion", "policy", "1", "2")]
+    assert auto.aliases == {"champion": "2", "previous": "1"}
+
+
+def test_a_rollback_goes_where_the_audit_log_says_and_not_where_somebody_set_the_alias(
+    auto: Promotions,
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    MlflowClient().set_registered_model_alias(auto.name, "previous", "3")
+    assert "approval_recorded" in failed_checks(auto.run())
+    assert auto.run(rollback=True, **PERSON).success
+    assert auto.moves[2:] == [("correction", "ada", "2", "2"), ("rollback", "ada", "2", "1")]
+    assert auto.aliases == {"champion": "1", "previous": "2"}
+
+
+def test_a_champion_that_was_deleted_is_put_on_record_and_the_version_before_comes_back(
+    auto: Promotions,
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    MlflowClient().delete_model_version(auto.name, "2")
+    said = why(auto.run(), "promoted_model")
+    assert "To have `champion` set to none, for the version on record is lost" in said
+    result = auto.run(rollback=True, **PERSON)
+    assert result.success, why(result, "promoted_model")
+    assert auto.moves[2:] == [("correction", "ada", "", ""), ("rollback", "ada", "", "1")]
+    assert auto.aliases == {"champion": "1"}
+    assert auto.document.model.version == "1"
+
+
+def test_where_the_only_champion_was_deleted_the_next_is_the_first_again(auto: Promotions) -> None:
+    auto.promote(1)
+    MlflowClient().delete_model_version(auto.name, "1")
+    auto.challenger(2)
+    assert made(auto.run(**PERSON)) == set()
+    assert auto.moves[1:] == [("correction", "ada", "", "")]
+    assert auto.run().success
+    assert auto.document.policy == "first"
+    assert auto.aliases == {"champion": "2"}
+
+
+def test_of_two_decisions_at_once_one_moves_the_champion(
+    auto: Promotions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    judge = promotions.usable
+
+    def while_a_challenger_is_promoted(*given: Any) -> Any:
+        monkeypatch.setattr(promotions, "usable", judge)
+        assert auto.promote(3, override_reason="r", override_by="bob").success
+        return judge(*given)
+
+    monkeypatch.setattr(promotions, "usable", while_a_challenger_is_promoted)
+    said = why(auto.run(rollback=True, **PERSON), "promoted_model")
+    assert "the champion of churn_telecom has moved meanwhile: entry 4" in said
+    assert auto.moves[-1] == ("promotion", "bob", "2", "3")
+    assert auto.aliases == {"champion": "3", "previous": "2"}
+
+
+def test_a_challenger_of_another_contract_is_not_judged(auto: Promotions) -> None:
+    auto.challenger(1)
+    path = auto.graph.platform.home / "reports/churn_model.json"
+    record = ModelRecord.model_validate_json(path.read_text())
+    for change in ({"name": "churn_other"}, {"contract_version": "0.0"}):
+        path.write_text(record.model_copy(update=change).model_dump_json())
+        assert "churn_model is churn_" in why(auto.run(), "promoted_model")
+    assert auto.moves == []
+
+
+def test_a_log_that_was_tampered_with_stops_everything_and_is_named(
+    auto: Promotions, command: Command
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    assert command("verify")[0] == 0
+    assert "1 -> 2  by policy" in command("list")[1]
+    uri = f"{auto.graph.lake.root}/{TABLE}"
+    rows = auto.graph.lake.read(TABLE)
+    rows.loc[rows["sequence"] == 1, "actor"] = "eve"
+    DeltaTable(uri).alter.set_table_properties({"delta.appendOnly": "false"})
+    write_deltalake(uri, rows, mode="overwrite")
+    code, said = command("verify")
+    assert (code, said.split(":")[0]) == (1, "Entry 1 was altered")
+    result = auto.promote(3, override_reason="r", override_by="o")
+    (found,) = failed_checks(result).values()
+    assert found.check_name == "audit_chain_unbroken"
+    assert found.metadata["first_altered"].value == 1
+    assert auto.aliases == {"champion": "2", "previous": "1"}
+    DeltaTable(uri).restore(2)
+    assert command("verify")[0] == 0, "every version of the table is kept"
+
+
+def test_a_log_cut_off_at_its_end_is_found_by_the_champions_record(
+    auto: Promotions, command: Command
+) -> None:
+    auto.promote(1)
+    auto.promote(2)
+    uri = f"{auto.graph.lake.root}/{TABLE}"
+    rows = auto.graph.lake.read(TABLE)
+    DeltaTable(uri).alter.set_table_properties({"delta.appendOnly": "false"})
+    write_deltalake(uri, rows[rows["sequence"] < 2].reset_index(drop=True), mode="overwrite")
+    code, said = command("verify")
+    assert (code, said[:18]) == (1, "Entry 2 is missing")
+    assert "audit_chain_unbroken" in failed_checks(auto.run())
+
+
+@pytest.fixture
+def command(
+    auto: Promotions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """The command of the audit log over the same home: its exit code, and what it printed."""
+
+    def run(name: str) -> tuple[int, str]:
+        monkeypatch.setenv("CHURN_HOME", str(auto.graph.platform.home))
+        capsys.readouterr()
+        return main([name]), capsys.readouterr().out
+
+    return run
+
+
+def test_a_version_is_found_again_with_its_record_and_report(auto: Promotions) -> None:
+    records = [model_record(auto.name, str(version)) for version in (1, 2, 3)]
+    text = (auto.trained / "2-churn_model.json").read_text()
+    assert records[1] == ModelRecord.model_validate_json(text)
+    assert [record.months for record in records] == [(MONTH,)] * 3
+    assert records[0].recipe == records[1].recipe != records[2].recipe
+    assert records[0].trained_at < records[1].trained_at < records[2].trained_at
+    assert [load_report(record).about.model_version for record in records] == ["1", "2", "3"]

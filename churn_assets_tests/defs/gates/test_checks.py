@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import dagster as dg
+
+from churn_assets.core.verdict import Verdict
+from churn_assets.defs.gates.checks import all_passed, check, results
+from churn_assets_tests.defs.graph import CUSTOMERS, LABELS, MONTH, customers, from_files
+
+SPECS = [check("a", "gate", "Blocks.", blocking=True), check("a", "advice", "Does not.")]
+
+
+def test_only_blocking_checks_decide_on_publishing() -> None:
+    good, bad = Verdict(True, ""), Verdict(False, "")
+    assert all_passed({"gate": good, "advice": bad}, SPECS)
+    assert not all_passed({"gate": bad, "advice": good}, SPECS)
+
+
+def test_a_result_carries_the_verdicts_numbers_and_its_severity() -> None:
+    verdicts = {
+        "gate": Verdict(False, "why", {"value": 3, "limit": 2}),
+        "advice": Verdict(True, ""),
+    }
+    gate, advice = results("a", verdicts, warn=["advice"], metadata={"more": 1})
+    assert (gate.passed, gate.description, gate.severity) == (
+        False, "why", dg.AssetCheckSeverity.ERROR,
+    )  # fmt: skip
+    assert {key: value.value for key, value in gate.metadata.items()} == {
+        "value": 3, "limit": 2, "more": 1,
+    }  # fmt: skip
+    assert advice.severity == dg.AssetCheckSeverity.WARN
+
+
+def test_results_are_of_the_materialisation_that_they_judge(tmp_path: Path) -> None:
+    path = tmp_path / "customers.csv"
+    customers(300).to_csv(path, index=False)
+    graph = from_files(tmp_path, path)
+    for result in (
+        graph.run(*CUSTOMERS, month=MONTH),
+        graph.run(*LABELS, month=MONTH),
+        graph.run("training_set"),
+    ):
+        assert result.success
+        assert result.get_asset_check_evaluations()
+        for evaluation in result.get_asset_check_evaluations():
+            target = evaluation.target_materialization_data
+            assert target is not None, evaluation.check_name
+            assert target.run_id == result.run_id

@@ -1,0 +1,44 @@
+from datetime import UTC, datetime
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from churn_assets.defs.platform.partitions import closed_months, labelled_months, one_month
+from churn_assets.settings import latest_closed_month
+
+NOW = datetime(2026, 4, 15, tzinfo=UTC)
+
+
+def test_the_present_month_is_not_closed() -> None:
+    keys = closed_months("2026-01").get_partition_keys(current_time=NOW)
+    assert keys == ["2026-01", "2026-02", "2026-03"]
+
+
+@pytest.mark.parametrize(
+    ("horizon", "keys"), [(1, ["2026-01", "2026-02"]), (2, ["2026-01"]), (3, []), (12, [])]
+)
+def test_an_unknown_label_is_a_partition_that_does_not_exist(horizon: int, keys: list[str]) -> None:
+    assert labelled_months("2026-01", horizon).get_partition_keys(current_time=NOW) == keys
+
+
+def test_a_snapshot_without_months_is_one_partition() -> None:
+    assert one_month("2025-12").get_partition_keys() == ["2025-12"]
+    assert one_month(None).get_partition_keys() == [latest_closed_month()]
+
+
+def test_the_latest_closed_month_is_the_one_before_the_present() -> None:
+    present = pd.Period(datetime.now(UTC).strftime("%Y-%m"), freq="M")
+    assert pd.Period(latest_closed_month(), freq="M") == present - 1
+    assert closed_months("2026-01").get_last_partition_key() == latest_closed_month()
+
+
+def test_labels_of_a_month_need_that_months_customers() -> None:
+    mapping = dg.TimeWindowPartitionMapping()
+    upstream = mapping.get_upstream_mapped_partitions_result_for_partitions(
+        labelled_months("2026-01", 1).subset_with_partition_keys(["2026-01"]),
+        labelled_months("2026-01", 1),
+        closed_months("2026-01"),
+        current_time=NOW,
+    )
+    assert list(upstream.partitions_subset.get_partition_keys()) == ["2026-01"]
