@@ -78,7 +78,7 @@ serve: home ## Serve the newest bento on http://127.0.0.1:$(PORT)
 	$(RUN)/bentoml serve churn_$(basename $(notdir $(CHURN_CONTRACT))):latest --host 127.0.0.1 --port $(PORT)
 
 api-key: home ## Make an API key (ROLE=predict or admin, DAYS=90, ID=crm) and show it, this once
-	@PYTHONPATH=bento $(RUN)/python -m churn_service.keys new --role $(ROLE) --days $(DAYS) $(if $(ID),--id $(ID)) --file $(KEYS)
+	@PYTHONPATH=bento $(RUN)/python -m churn_service.access.api_keys new --role $(ROLE) --days $(DAYS) $(if $(ID),--id $(ID)) --file $(KEYS)
 
 # The pure core is covered by its own tests, which are quick: to trace the others takes minutes.
 PURE := churn_assets_tests/core churn_assets_tests/contracts

@@ -12,13 +12,13 @@ from pathlib import Path
 import bentoml
 import click
 import derived
-from churn_service.access import is_loopback
-from churn_service.answers import MANY, ONE, Asked, Prediction, Predictions
-from churn_service.desk import Desk
-from churn_service.door import Door
-from churn_service.logs import configure
-from churn_service.reading import Reader
+from churn_service.access.authentication import is_loopback
+from churn_service.http.middleware import Door
+from churn_service.inference.predictions import MANY, ONE, Asked, Prediction, Predictions
+from churn_service.inference.request_parsing import Reader
+from churn_service.observability.logs import configure
 from churn_service.settings import SettingsError, load_settings
+from churn_service.worker import Desk
 from pydantic import BaseModel
 
 from churn_assets.contracts.contract import Contract
@@ -56,7 +56,8 @@ class Customers(bentoml.IODescriptor, READER.batch_model):
     workers=SETTINGS.workers,
     # The limits of the door come first, and answer as the documentation says.
     traffic={"timeout": SETTINGS.timeout + 5},
-    logging={"access": {"enabled": False}},  # churn_service/logs.py writes a line a request
+    # churn_service/observability/logs.py writes a line for each request.
+    logging={"access": {"enabled": False}},
     tracing=SETTINGS.tracing,
 )
 class Churn:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from churn_service.prediction_log import Logged, PredictionLog
+from churn_service.observability.prediction_log import Logged, PredictionLog
 
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.request import request_model

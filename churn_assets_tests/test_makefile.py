@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from churn_service.keys import KeyRing
+from churn_service.access.api_keys import KeyRing
 from churn_service.settings import load_settings
 
 from churn_assets_tests.documents import bash, native

@@ -140,7 +140,7 @@ def new_key(file: Path, days: int = 1) -> str:
         str(file),
     ]
     done = subprocess.run(  # noqa: S603  # its own command, no shell
-        [sys.executable, "-m", "churn_service.keys", *command],
+        [sys.executable, "-m", "churn_service.access.api_keys", *command],
         cwd=SOURCE, check=False, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode != 0:

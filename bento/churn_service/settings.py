@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from churn_service.keys import read_keys
+from churn_service.access.api_keys import read_keys
 
 PREFIX = "CHURN_API_"
 KIB, MIB = 2**10, 2**20
@@ -26,7 +26,7 @@ class SettingsError(ValueError):
 
 
 def _keys_file(path: Path) -> Path:
-    make = f"python -m churn_service.keys new --role predict --days 90 --file {path}"
+    make = f"python -m churn_service.access.api_keys new --role predict --days 90 --file {path}"
     try:
         _read(path)
     except ValueError as error:

@@ -96,7 +96,7 @@ def test_the_archive_holds_all_that_serving_needs(built: BuiltBento) -> None:
         "src/churn_assets/core/modelling/scorer.py",
         "src/churn_service/__init__.py",
     } <= names
-    sources = {f"src/churn_service/{p.name}" for p in (SOURCE / "churn_service").glob("*.py")}
+    sources = {f"src/{p.relative_to(SOURCE)}" for p in (SOURCE / "churn_service").rglob("*.py")}
     assert sources <= names
     assert not any("loading" in name or "pycache" in name for name in names)
     for package in (

@@ -15,7 +15,8 @@ from churn_assets.adapters.reports.markdown import drift_table, evaluation_table
 from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
 from churn_assets.adapters.reports.words import METRICS, VERDICTS, headline
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.evaluation.evaluation import About, EvaluationReport, evaluate, metrics
+from churn_assets.core.evaluation import metrics
+from churn_assets.core.evaluation.evaluation import About, EvaluationReport, evaluate
 from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.limits import Limits
 from churn_assets.core.monitoring.drift import DriftReport, compare_month, compare_traffic

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from churn_service.calls import ASGIApp, Message, Receive, Scope, Send
-from churn_service.desk import Desk
-from churn_service.door import Door
-from churn_service.logs import RequestLog
-from churn_service.metrics import Metrics
+from churn_service.http.middleware import Door
+from churn_service.http.request import ASGIApp, Message, Receive, Scope, Send
+from churn_service.observability.logs import RequestLog
+from churn_service.observability.metrics import Metrics
 from churn_service.settings import ServiceSettings
+from churn_service.worker import Desk
 from prometheus_client import REGISTRY
 
 from churn_assets.contracts.card import ModelCard

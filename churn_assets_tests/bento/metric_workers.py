@@ -42,7 +42,7 @@ WORKER = """
 import asyncio, json, sys
 import numpy as np
 from churn_assets.contracts.card import ModelCard
-from churn_service.metrics import Metrics
+from churn_service.observability.metrics import Metrics
 
 card = ModelCard.model_validate_json(sys.argv[1])
 assert "prometheus_client" not in sys.modules, "imported before it is known how it must work"

@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from churn_service.answers import Prediction, Predictions
-from churn_service.line_files import NAME
-from churn_service.logs import FIELDS
+from churn_service.http.routes import ROUTES, SMALL
+from churn_service.inference.predictions import Prediction, Predictions
+from churn_service.inference.request_parsing import MOST_CUSTOMERS, Reader
+from churn_service.observability.line_files import NAME
+from churn_service.observability.logs import FIELDS
 from churn_service.problems import CHECKS, STATUS, URN
-from churn_service.reading import MOST_CUSTOMERS, Reader
-from churn_service.routes import ROUTES, SMALL
 from churn_service.settings import PREFIX, ServiceSettings
 from pydantic import TypeAdapter
 

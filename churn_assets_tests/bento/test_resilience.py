@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from churn_service.routes import SMALL
+from churn_service.http.routes import SMALL
 
 from churn_assets.adapters.bentos import BuiltBento
 from churn_assets_tests.bento.load import Tally, closed_loop, read_reply, request

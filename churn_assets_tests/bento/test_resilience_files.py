@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from churn_service.keys import Key, new_key, write_keys
+from churn_service.access.api_keys import Key, new_key, write_keys
 
 from churn_assets.adapters.bentos import BuiltBento
 from churn_assets.contracts.request import RequestFeatures, request_model

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from churn_service.keys import write_keys
+from churn_service.access.api_keys import write_keys
 from churn_service.settings import ServiceSettings, SettingsError, load_settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,7 +140,10 @@ def test_a_file_of_keys_that_is_not_there_is_told_how_to_make(
     path = tmp_path / name
     said = faults(monkeypatch, CHURN_API_KEYS_FILE=path)
     assert f"CHURN_API_KEYS_FILE is '{path}': there is no file {path}" in said
-    assert f"python -m churn_service.keys new --role predict --days 90 --file {path}" in said
+    assert (
+        f"python -m churn_service.access.api_keys new --role predict --days 90 --file {path}"
+        in said
+    )
 
 
 def test_a_broken_file_of_keys_is_told_with_its_faults(

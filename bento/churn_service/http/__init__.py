@@ -1,0 +1,1 @@
+"""The HTTP side: middleware, routes, requests and responses, the OpenAPI document."""

@@ -1,0 +1,1 @@
+"""From bytes to predictions: request parsing, the served model, the predictor."""

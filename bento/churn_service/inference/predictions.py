@@ -1,0 +1,188 @@
+"""The one place where customers become predictions, whichever way a request came."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from time import perf_counter, time
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, Field, TypeAdapter
+
+from churn_assets.contracts.card import Risk
+from churn_assets.contracts.contract import Contract
+from churn_service.inference.served_model import ServedModel
+from churn_service.observability.metrics import Metrics
+from churn_service.observability.prediction_log import Logged, PredictionLog
+from churn_service.problems import Fault
+
+CHUNK = 500
+"""Customers of a batch that are scored before others get a turn: one or two milliseconds."""
+
+ONE, MANY = "/predict", "/predict/batch"
+
+
+@dataclass(slots=True)
+class Prediction:
+    """What the model says of one customer."""
+
+    customer_id: str
+    churn_probability: Annotated[float, Field(ge=0, le=1)]
+    will_churn: Annotated[bool, Field(description="An offer pays from this probability on")]
+    risk_category: Annotated[Risk, Field(description="high where an offer pays")]
+    model_version: str
+    prediction_id: Annotated[str, Field(description="Finds this answer in the prediction log")]
+    degraded: Annotated[bool, Field(description="The main model failed, the fallback answered")]
+
+
+@dataclass(slots=True)
+class Predictions:
+    """What the model says of the customers of a batch.
+
+    Attributes:
+        predictions: in the order of the request, without those that were left out.
+        problems: of the customers that were left out.
+        degraded: a fallback gave at least one of the probabilities.
+    """
+
+    predictions: Sequence[Prediction]
+    problems: Sequence[Fault]
+    model_version: str
+    degraded: bool
+
+
+ENCODE_ONE = TypeAdapter(Prediction).serializer.to_json
+ENCODE_MANY = TypeAdapter(Predictions).serializer.to_json
+
+
+@dataclass(slots=True)
+class Asked:
+    """Who asked, and when.
+
+    Attributes:
+        key_id: of the API key; "" where the service is open.
+        trace_id: of the caller's trace; "" where there is none.
+        started: by `perf_counter`.
+    """
+
+    key_id: str = ""
+    trace_id: str = ""
+    started: float = field(default_factory=perf_counter)
+
+
+class Answers:
+    """Scores customers, and has metrics and the prediction log know.
+
+    Args:
+        log: None where predictions are not logged.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        model: ServedModel,
+        metrics: Metrics,
+        log: PredictionLog | None,
+    ) -> None:
+        self._model, self._metrics, self._log = model, metrics, log
+        self._id = contract.id.name
+        self._version = model.card.version
+        self._ids = _prediction_ids()
+
+    def one(self, customer: BaseModel, asked: Asked) -> Prediction:
+        """Answers for one customer.
+
+        Raises:
+            Unavailable: no scorer can answer.
+        """
+        row = self._model.features.row(customer)
+        probability, degraded = self._model.score_one(row)
+        prediction = self._prediction(customer, probability, degraded)
+        self._metrics.predicted(
+            ONE,
+            probability,
+            prediction.risk_category,
+            prediction.will_churn,
+            degraded=degraded,
+            seconds=perf_counter() - asked.started,
+            unknown=self._model.unknown(row),
+        )
+        self._write(ONE, asked, [customer], [prediction], degraded=degraded)
+        return prediction
+
+    async def many(
+        self, customers: Sequence[BaseModel], asked: Asked, problems: Sequence[Fault] = ()
+    ) -> Predictions:
+        """Answers for many customers, each as `one` would.
+
+        Raises:
+            Unavailable: no scorer can answer.
+        """
+        predictions: list[Prediction] = []
+        unknown: Counter[str] = Counter()
+        for start in range(0, len(customers), CHUNK):
+            chunk = customers[start : start + CHUNK]
+            columns = self._model.features.columns(chunk)
+            probabilities, degraded = self._model.score(columns)
+            unknown.update(self._model.unknown_among(columns))
+            predictions += [
+                self._prediction(customer, probability, degraded)
+                for customer, probability in zip(chunk, probabilities.tolist(), strict=True)
+            ]
+            await asyncio.sleep(0)
+        degraded = any(one.degraded for one in predictions)
+        self._metrics.predicted_batch(
+            MANY,
+            np.array([one.churn_probability for one in predictions]),
+            [one.risk_category for one in predictions],
+            degraded=degraded,
+            seconds=perf_counter() - asked.started,
+            unknown=unknown,
+        )
+        self._write(MANY, asked, customers, predictions, degraded=degraded)
+        return Predictions(predictions, problems, self._version, degraded)
+
+    def _prediction(self, customer: BaseModel, probability: float, degraded: bool) -> Prediction:
+        risk = self._model.card.risk_category(probability)
+        return Prediction(
+            customer_id=customer.__dict__[self._id],
+            churn_probability=probability,
+            will_churn=risk == "high",
+            risk_category=risk,
+            model_version=self._version,
+            prediction_id=next(self._ids),
+            degraded=degraded,
+        )
+
+    def _write(
+        self,
+        endpoint: str,
+        asked: Asked,
+        customers: Sequence[BaseModel],
+        predictions: Sequence[Prediction],
+        *,
+        degraded: bool,
+    ) -> None:
+        if self._log is None:
+            return
+        self._log.put(
+            Logged(
+                time=time(),
+                endpoint=endpoint,
+                key_id=asked.key_id,
+                trace_id=asked.trace_id,
+                model_version=self._version,
+                degraded=degraded,
+                customers=customers,
+                predictions=predictions,
+            )
+        )
+
+
+def _prediction_ids() -> Iterator[str]:
+    """Ids that no other process gives, at a tenth of the cost of random ones."""
+    process = os.urandom(8).hex()
+    return (f"{process}-{number:08x}" for number in count())

@@ -1,0 +1,1 @@
+"""What the service records: metrics, request log, prediction log."""

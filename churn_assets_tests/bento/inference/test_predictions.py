@@ -1,0 +1,237 @@
+"""One function decides every answer: alone, in a batch, and as the scorer has it."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from churn_service.inference.predictions import (
+    CHUNK,
+    ENCODE_MANY,
+    ENCODE_ONE,
+    Answers,
+    Asked,
+    Predictions,
+)
+from churn_service.inference.served_model import ServedModel, Unavailable
+from churn_service.observability.metrics import Metrics
+from churn_service.observability.prediction_log import PredictionLog
+from churn_service.problems import Fault
+from pydantic import BaseModel
+
+from churn_assets_tests.bento.expected import MODEL, prediction
+from churn_assets_tests.bento.inside import counting, metric, model_folder, nan_in
+from churn_assets_tests.bentos import CONTRACT, FALLBACK, customers, model_card
+
+BODIES = customers(2 * CHUNK + 1)
+CUSTOMERS = [MODEL.model_validate(body) for body in BODIES]
+
+
+@pytest.fixture
+def metrics() -> Iterator[Metrics]:
+    with counting(model_card()) as metrics:
+        yield metrics
+
+
+@pytest.fixture
+def model(tmp_path: Path, metrics: Metrics) -> ServedModel:
+    folder = model_folder(tmp_path / "model")
+    opened = metrics.breaker_opened
+    served = ServedModel(folder, CONTRACT, failures=2, seconds=30, opened=opened)
+    assert served.ready()
+    return served
+
+
+@pytest.fixture
+def log(tmp_path: Path, metrics: Metrics) -> Iterator[PredictionLog]:
+    log = PredictionLog(
+        tmp_path / "log",
+        CONTRACT,
+        bytes(32),
+        file_bytes=10**8,
+        files=4,
+        queue=10_000,
+        dropped=metrics.dropped,
+    )
+    log.start()
+    yield log
+    log.close(10)
+
+
+@pytest.fixture
+def answers(model: ServedModel, metrics: Metrics, log: PredictionLog) -> Answers:
+    return Answers(CONTRACT, model, metrics, log)
+
+
+def many(answers: Answers, of: list[BaseModel], *told: Any) -> Predictions:
+    return asyncio.run(answers.many(of, *(told or (Asked(),))))
+
+
+def logged(folder: Path) -> dict[str, dict[str, Any]]:
+    """Lines of the prediction log by the id of the prediction."""
+    files = folder.rglob("*.jsonl")
+    lines = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
+    assert len({line["prediction_id"] for line in lines}) == len(lines)
+    return {line["prediction_id"]: line for line in lines}
+
+
+@pytest.mark.parametrize("number", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
+def test_a_batch_gives_what_each_customer_alone_is_given(answers: Answers, number: int) -> None:
+    together = many(answers, CUSTOMERS[:number]).predictions
+    alone = [answers.one(customer, Asked()) for customer in CUSTOMERS[:number]]
+    for body, one, other in zip(BODIES[:number], together, alone, strict=True):
+        assert asdict(one) == prediction(body, asdict(one))
+        assert asdict(other) == prediction(body, asdict(other))
+    ids = {one.prediction_id for one in (*together, *alone)}
+    assert len(ids) == 2 * number
+
+
+def test_another_process_gives_other_ids(
+    model: ServedModel, metrics: Metrics, log: PredictionLog
+) -> None:
+    both = [Answers(CONTRACT, model, metrics, log) for _ in range(2)]
+    first, second = (answers.one(CUSTOMERS[0], Asked()).prediction_id for answers in both)
+    assert first != second
+
+
+def test_json_is_exact(answers: Answers) -> None:
+    one = answers.one(CUSTOMERS[0], Asked())
+    assert json.loads(ENCODE_ONE(one)) == asdict(one)
+    fault = Fault("/customers/1/age", "too young", "in_range", 17)
+    batch = many(answers, CUSTOMERS[:2], Asked(), [fault])
+    assert json.loads(ENCODE_MANY(batch)) == {
+        "predictions": [asdict(one) for one in batch.predictions],
+        "problems": [asdict(fault)],
+        "model_version": "3",
+        "degraded": False,
+    }
+
+
+def test_metrics_count_every_answer(answers: Answers) -> None:
+    alone = [answers.one(customer, Asked()) for customer in CUSTOMERS[:40]]
+    together = many(answers, CUSTOMERS).predictions
+    for endpoint, given in (("/predict", alone), ("/predict/batch", together)):
+        for risk in ("low", "medium", "high"):
+            labels = {"model_version": "3", "endpoint": endpoint, "risk_category": risk}
+            count = sum(one.risk_category == risk for one in given)
+            assert metric("churn_predictions_total", **labels) == count > 0
+    latency = "churn_prediction_latency_seconds_count"
+    assert metric(latency, endpoint="/predict") == 40
+    assert metric(latency, endpoint="/predict/batch") == 1
+    assert metric("churn_batch_size_sum") == len(CUSTOMERS)
+    known = {"Berlin", "Paris"}
+    strangers = [body["location"] not in known for body in (*BODIES[:40], *BODIES)]
+    unknown = metric("churn_unknown_categories_total", column="location")
+    assert unknown == sum(strangers) > 0
+    assert metric("churn_degraded_predictions_total") == 0
+
+
+def test_every_prediction_is_logged(answers: Answers, log: PredictionLog, tmp_path: Path) -> None:
+    asked = Asked(key_id="crm", trace_id="a" * 32)
+    alone = answers.one(CUSTOMERS[0], asked)
+    together = many(answers, CUSTOMERS[1:4]).predictions
+    log.close(10)
+    lines = logged(tmp_path / "log")
+    assert lines.keys() == {one.prediction_id for one in (alone, *together)}
+    for one in (alone, *together):
+        line = lines[one.prediction_id]
+        assert line["churn_probability"] == one.churn_probability
+        assert (line["model_version"], line["degraded"]) == ("3", False)
+    first, second = lines[alone.prediction_id], lines[together[0].prediction_id]
+    keys = ("endpoint", "key_id", "trace_id")
+    assert [first[key] for key in keys] == ["/predict", "crm", "a" * 32]
+    assert [second[key] for key in keys] == ["/predict/batch", "", ""]
+    assert second["features"]["tenure"] == BODIES[1]["tenure"]
+
+
+def test_it_answers_without_a_log(model: ServedModel, metrics: Metrics) -> None:
+    answers = Answers(CONTRACT, model, metrics, None)
+    one = answers.one(CUSTOMERS[0], Asked())
+    assert asdict(one) == prediction(BODIES[0], asdict(one))
+    assert len(many(answers, CUSTOMERS[:2]).predictions) == 2
+
+
+@pytest.fixture
+def broken(tmp_path: Path, metrics: Metrics, log: PredictionLog) -> Answers:
+    """Its main scorer cannot be read."""
+    folder = model_folder(tmp_path / "broken")
+    (folder / "scorer.npz").write_bytes(b"")
+    opened = metrics.breaker_opened
+    model = ServedModel(folder, CONTRACT, failures=2, seconds=30, opened=opened)
+    return Answers(CONTRACT, model, metrics, log)
+
+
+def test_a_degraded_answer_says_so_everywhere(
+    broken: Answers, log: PredictionLog, tmp_path: Path, model: ServedModel
+) -> None:
+    alone = broken.one(CUSTOMERS[0], Asked())
+    batch = many(broken, CUSTOMERS[:3])
+    assert batch.degraded
+    for customer, one in zip(
+        (*CUSTOMERS[:1], *CUSTOMERS[:3]), (alone, *batch.predictions), strict=True
+    ):
+        assert one.degraded
+        assert one.churn_probability == FALLBACK.score_one(model.features.row(customer))
+        assert one.risk_category == model.card.risk_category(one.churn_probability)
+    assert metric("churn_degraded_predictions_total") == 4
+    assert metric("churn_breaker_opened_total") == 1
+    log.close(10)
+    assert [line["degraded"] for line in logged(tmp_path / "log").values()] == [True] * 4
+
+
+@pytest.mark.parametrize("place", [0, CHUNK - 1, CHUNK, 2 * CHUNK])
+def test_a_batch_is_degraded_where_a_part_of_it_is(
+    tmp_path: Path, metrics: Metrics, place: int
+) -> None:
+    folder = model_folder(tmp_path / "half", nan_in("Paris", 1), rows=1)
+    opened = metrics.breaker_opened
+    model = ServedModel(folder, CONTRACT, failures=2, seconds=30, opened=opened)
+    bodies = [body | {"location": "Berlin"} for body in BODIES]
+    bodies[place]["location"] = "Paris"
+    of = [MODEL.model_validate(body) for body in bodies]
+    batch = many(Answers(CONTRACT, model, metrics, None), of)
+    assert batch.degraded
+    chunks = [i // CHUNK for i, one in enumerate(batch.predictions) if one.degraded]
+    assert set(chunks) == {place // CHUNK}
+    assert metric("churn_degraded_predictions_total") == len(of), "as its description says"
+
+
+def test_with_no_scorer_left_nothing_is_counted_as_predicted(
+    tmp_path: Path, metrics: Metrics, log: PredictionLog
+) -> None:
+    folder = model_folder(tmp_path / "gone")
+    for name in ("scorer.npz", "fallback/scorer.npz"):
+        (folder / name).unlink()
+    opened = metrics.breaker_opened
+    model = ServedModel(folder, CONTRACT, failures=2, seconds=30, opened=opened)
+    answers = Answers(CONTRACT, model, metrics, log)
+    with pytest.raises(Unavailable):
+        answers.one(CUSTOMERS[0], Asked())
+    with pytest.raises(Unavailable):
+        many(answers, CUSTOMERS[:3])
+    log.close(10)
+    assert logged(tmp_path / "log") == {}
+    assert metric("churn_high_risk_customers_total") == 0
+    assert metric("churn_prediction_latency_seconds_count", endpoint="/predict") == 0
+
+
+def test_a_batch_lets_others_have_their_turn(answers: Answers) -> None:
+    """A request that comes meanwhile waits for one chunk, not for the batch."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def both() -> None:
+        waiting = asyncio.create_task(other())
+        await answers.many(CUSTOMERS, Asked())
+        waiting.cancel()
+
+    asyncio.run(both())
+    assert turns >= len(CUSTOMERS) // CHUNK

@@ -1,0 +1,62 @@
+"""How new connections are refused; what that is for is tested in test_resilience.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import churn_service
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the filter is one of Linux")
+
+WORKER = """
+import socket, sys
+sys.path[:0] = sys.argv[1:]
+import click
+from churn_service.graceful_shutdown import refuse_connections, take_connections
+
+def connects():
+    try:
+        with socket.create_connection(address, timeout=0.3):
+            return "taken"
+    except TimeoutError:
+        return "dropped"
+
+with socket.create_server(("127.0.0.1", 0)) as listener, click.Context(click.Command("w")) as it:
+    address = listener.getsockname()
+    it.params["fd"] = listener.fileno()
+    take_connections()
+    early = socket.create_connection(address)
+    print(connects(), end=" ")
+    refuse_connections()
+    early.sendall(b"request")
+    print(listener.accept()[0].recv(99).decode(), connects(), end=" ")
+    take_connections()
+    print(connects(), open("/proc/self/comm").read().strip())
+    early.close()
+"""
+
+
+def worker(code: str = WORKER) -> list[str]:
+    return [sys.executable, "-c", code, str(Path(churn_service.__file__).parents[1])]
+
+
+def test_new_connections_are_dropped_and_those_that_began_are_not() -> None:
+    run = subprocess.run(worker(), capture_output=True, text=True, timeout=30)
+    assert run.stdout.split() == ["taken", "request", "dropped", "taken", "churn-draining"], (
+        run.stderr
+    )
+
+
+def test_they_are_left_to_another_worker() -> None:
+    waits = "import sys, time\nif sys.argv[2:]: print(flush=True); time.sleep(60)\n" + WORKER
+    with subprocess.Popen([*worker(waits), "wait"], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        try:
+            run = subprocess.run(worker(waits), capture_output=True, text=True, timeout=30)
+        finally:
+            other.kill()
+    assert run.stdout.split() == ["taken", "request", "taken", "taken", "churn-draining"], (
+        run.stderr
+    )
