@@ -13,12 +13,18 @@ import bentoml
 import click
 import derived
 from churn_service.access.authentication import is_loopback
-from churn_service.http.middleware import Door
-from churn_service.inference.predictions import MANY, ONE, Asked, Prediction, Predictions
-from churn_service.inference.request_parsing import Reader
+from churn_service.http.middleware import Dispatcher
+from churn_service.inference.predictions import (
+    PREDICT,
+    PREDICT_BATCH,
+    Prediction,
+    Predictions,
+    RequestContext,
+)
+from churn_service.inference.request_parsing import RequestParser
 from churn_service.observability.logs import configure
 from churn_service.settings import SettingsError, load_settings
-from churn_service.worker import Desk
+from churn_service.worker import Worker
 from pydantic import BaseModel
 
 from churn_assets.contracts.contract import Contract
@@ -36,18 +42,18 @@ ARGUMENTS = bentoml.use_arguments(Arguments)
 CONTRACT = Contract.model_validate_json(
     Path(__file__).with_name("contract.json").read_text(encoding="utf-8")
 ).with_functions(derived)
-READER = Reader(CONTRACT)
+PARSER = RequestParser(CONTRACT)
 try:
     SETTINGS = load_settings()
 except SettingsError as error:
     sys.exit(str(error))
 
 
-class Customer(bentoml.IODescriptor, READER.customer_model):
+class Customer(bentoml.IODescriptor, PARSER.customer_model):
     """One customer, as the contract describes them."""
 
 
-class Customers(bentoml.IODescriptor, READER.batch_model):
+class Customers(bentoml.IODescriptor, PARSER.batch_model):
     """Customers to be scored together."""
 
 
@@ -61,12 +67,12 @@ class Customers(bentoml.IODescriptor, READER.batch_model):
     tracing=SETTINGS.tracing,
 )
 class Churn:
-    """Answers with the model that the bento was built with."""
+    """Serves the model that the bento was built with."""
 
     model = bentoml.models.BentoModel(ARGUMENTS.model_tag)
 
     def __init__(self) -> None:
-        self.desk = Desk(SETTINGS, CONTRACT, Path(self.model.path))
+        self.worker = Worker(SETTINGS, CONTRACT, Path(self.model.path))
 
     @bentoml.on_deployment
     @staticmethod
@@ -84,32 +90,32 @@ class Churn:
     async def start(self) -> None:
         """Opens the door."""
         configure(SETTINGS.log_level)
-        self.desk.start()
+        self.worker.start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
         """Counts and writes what waits."""
-        self.desk.metrics.flush()
+        self.worker.metrics.flush()
         # Not in the event loop, which may have to answer yet; nobody puts anything in any more.
-        await asyncio.to_thread(self.desk.close)
+        await asyncio.to_thread(self.worker.close)
 
     # The door answers these routes over HTTP. Here BentoML learns of them, and whoever holds the
-    # service in their own process asks the same `Answers`.
-    @bentoml.api(route=ONE)
+    # service in their own process asks the same `Predictor`.
+    @bentoml.api(route=PREDICT)
     async def predict(self, customer: Customer, /) -> Prediction:
         """Probability that one customer leaves, and whether an offer would pay."""
-        return self.desk.answers.one(customer, Asked())
+        return self.worker.predictor.predict(customer, RequestContext())
 
-    @bentoml.api(route=MANY)
+    @bentoml.api(route=PREDICT_BATCH)
     async def predict_batch(self, batch: Customers, /) -> Predictions:
         """The same for up to 10,000 customers."""
-        return await self.desk.answers.many(batch.customers, Asked())
+        return await self.worker.predictor.predict_batch(batch.customers, RequestContext())
 
     async def __is_ready__(self) -> bool:
-        return self.desk.ready()
+        return self.worker.ready()
 
     def __metrics__(self, text: str) -> str:
-        return self.desk.metrics.render(text)
+        return self.worker.metrics.render(text)
 
 
-Churn.add_asgi_middleware(Door, find_desk=lambda: bentoml.get_current_service().desk)
+Churn.add_asgi_middleware(Dispatcher, get_worker=lambda: bentoml.get_current_service().worker)

@@ -37,7 +37,7 @@ class Prediction(BaseModel):
     tracing={"excluded_urls": "predict"},
 )
 class EchoService:
-    """Answers the same whoever is asked about."""
+    """Predictor the same whoever is asked about."""
 
     @bentoml.api(route="/predict")  # type: ignore[untyped-decorator]
     async def predict(self, customer: Customer, /) -> Prediction:

@@ -24,7 +24,7 @@ class Prediction(BaseModel):
 
 @bentoml.service
 class PandasService:
-    """Answers with the pipeline."""
+    """Predictor with the pipeline."""
 
     def __init__(self) -> None:
         self.model = PandasModel(CONTRACT)

@@ -6,7 +6,7 @@ Three callers would lose a request by that, and each has its remedy here:
 - one whose request is on its way over a kept connection: the worker serves on for a moment, and
   has every answer say `Connection: close`;
 - one who has just connected: at the end of that moment no more connections begin, and those that
-  did have `LAST_CALL` to bring their request;
+  did have `FINAL_SECONDS` to bring their request;
 - one whose connection nobody will ever take. BentoML's supervisor holds the listening socket until
   all workers have ended, and Linux goes on connecting callers to it. So a filter on the socket
   drops their first packet: they are refused when they send it again, a second later.
@@ -29,7 +29,7 @@ import psutil
 
 LOG = logging.getLogger("churn.service")
 
-LAST_CALL = 0.5
+FINAL_SECONDS = 0.5
 """Seconds that a caller who is connected has to bring a request."""
 
 DRAINING = "churn-draining"
@@ -48,7 +48,7 @@ NO_NEW_CONNECTIONS = (
 """Instructions of a classic BPF: code, jump if true, jump if false, operand."""
 
 
-def drain_before_stopping(seconds: float, began: Callable[[], None]) -> None:
+def drain_on_sigterm(seconds: float, began: Callable[[], None]) -> None:
     """Has SIGTERM wait until the last requests are answered. Call it in the event loop.
 
     Args:
@@ -63,7 +63,7 @@ def drain_before_stopping(seconds: float, began: Callable[[], None]) -> None:
 
     def last_call(number: int, frame: FrameType | None) -> None:
         # First, as nothing that goes wrong may keep the worker from its end.
-        loop.call_later(LAST_CALL, stop, number, frame)
+        loop.call_later(FINAL_SECONDS, stop, number, frame)
         refuse_connections()
 
     def drain(number: int, frame: FrameType | None) -> None:
@@ -93,7 +93,7 @@ def refuse_connections() -> None:
             LOG.warning("who connects now may not be answered: %s", error)
 
 
-def take_connections() -> None:
+def accept_connections() -> None:
     """Undoes what a worker before this one may have left on the socket that they share."""
     listener = _listener()
     if listener is None:

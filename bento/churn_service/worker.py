@@ -1,4 +1,4 @@
-"""Everything that a worker holds while it serves."""
+"""One worker process of the service: everything it holds from its start to its end."""
 
 import gc
 import logging
@@ -10,12 +10,12 @@ from typing import Any
 
 from churn_assets.contracts.contract import Contract
 from churn_service.access.api_keys import KeyRing
-from churn_service.access.authentication import Access
+from churn_service.access.authentication import AccessControl
 from churn_service.access.rate_limits import RateLimiter
-from churn_service.graceful_shutdown import drain_before_stopping, take_connections
-from churn_service.http.request import Deadline
-from churn_service.inference.predictions import Answers
-from churn_service.inference.request_parsing import MOST_CUSTOMERS, Reader
+from churn_service.deadline import Deadline
+from churn_service.graceful_shutdown import accept_connections, drain_on_sigterm
+from churn_service.inference.predictions import Predictor
+from churn_service.inference.request_parsing import MOST_CUSTOMERS, RequestParser
 from churn_service.inference.served_model import ServedModel
 from churn_service.observability.logs import RequestLog
 from churn_service.observability.metrics import Metrics
@@ -26,51 +26,51 @@ from churn_service.settings import ServiceSettings
 LOG = logging.getLogger("churn.service")
 
 CLOSING_SECONDS = 10.0
-"""For which logs may go on writing what waits when the worker ends."""
+"""Longest time for which each log may write its queue when the worker ends."""
 
-TRY_SECONDS = 1.0
-"""How long the golden rows of one readiness probe stand for those that follow."""
+READINESS_SECONDS = 1.0
+"""Time for which one result of the golden rows answers readiness probes."""
 
 
-class Turns:
-    """What may be in hand at once: entered for each, and left when it is answered."""
+class ConcurrencyLimit:
+    """Context manager that refuses more than `limit` requests at a time."""
 
     def __init__(self, limit: int, noun: str) -> None:
-        self._limit, self._noun, self._taken = limit, noun, 0
+        self._limit, self._noun, self._in_progress = limit, noun, 0
 
     def __enter__(self) -> None:
-        """Takes a turn.
+        """Counts one more.
 
         Raises:
-            Problem: overloaded, where none is left.
+            Problem: overloaded; the limit is reached.
         """
-        if self._taken >= self._limit:
-            detail = f"{self._limit} {self._noun} are in hand, and more do not fit"
+        if self._in_progress >= self._limit:
+            detail = f"{self._limit} {self._noun} are in progress, which is the limit"
             raise Problem("overloaded", detail, headers={"Retry-After": "1"})
-        self._taken += 1
+        self._in_progress += 1
 
     def __exit__(self, *_: object) -> None:
-        self._taken -= 1
+        self._in_progress -= 1
 
 
-class Desk:
-    """One worker's model, keys, logs and metrics, from the start of the service to its end.
+class Worker:
+    """One worker's model, keys, logs and metrics.
 
     Attributes:
-        turns: of requests.
-        batches: turns of large ones.
-        deadline: of what a caller has to bring.
-        since: when it was opened.
-        documented: what GET /docs.json answers, once it was asked for.
-        draining: the worker was told to stop, and takes the last requests.
-        name: of this worker, in the ids of its requests.
+        concurrency: Limit of requests in progress.
+        batch_concurrency: Limit of large batches in progress.
+        deadline: Time within which a body must arrive.
+        since: Time at which the worker was created.
+        openapi_json: Cached response of GET /docs.json; None before the first request.
+        draining: Whether the worker was told to stop and serves the last requests.
+        name: Prefix of the request ids that this worker generates.
     """
 
     def __init__(self, settings: ServiceSettings, contract: Contract, folder: Path) -> None:
-        """Opens it.
+        """Loads the model.
 
         Args:
-            folder: of the model in the bento.
+            folder: Folder of the model in the bento.
         """
         self.settings, self.contract = settings, contract
         self.model = ServedModel(
@@ -81,56 +81,56 @@ class Desk:
             opened=lambda: self.metrics.breaker_opened(),
         )
         self.metrics = Metrics(self.model.card)
-        self.reader = Reader(contract)
-        self.access = Access(
+        self.parser = RequestParser(contract)
+        self.access = AccessControl(
             KeyRing(settings.keys_file) if settings.keys_file else None,
             RateLimiter(settings.rate_limit, settings.workers),
         )
-        self.requests = RequestLog(settings.log_level)
-        self._predictions = _prediction_log(settings, contract, self.metrics)
-        self.answers = Answers(contract, self.model, self.metrics, self._predictions)
+        self.request_log = RequestLog(settings.log_level)
+        self._prediction_log = _prediction_log(settings, contract, self.metrics)
+        self.predictor = Predictor(contract, self.model, self.metrics, self._prediction_log)
         self.since = datetime.now(UTC)
-        self.documented: bytes | None = None
+        self.openapi_json: bytes | None = None
         self.draining = False
         self.name = os.urandom(4).hex()
-        self._try_at, self._passes = 0.0, False
+        self._next_check, self._passes = 0.0, False
         self.deadline = Deadline(settings.timeout)
-        self.turns = Turns(settings.max_concurrency, "requests")
-        self.batches = Turns(settings.max_batches, "large batches")
+        self.concurrency = ConcurrencyLimit(settings.max_concurrency, "requests")
+        self.batch_concurrency = ConcurrencyLimit(settings.max_batches, "large batches")
 
     def start(self) -> None:
-        """Starts the logs, tries the model, and has a signal to stop wait for the last requests."""
-        self.requests.start()
-        if self._predictions:
-            self._predictions.start()
+        """Starts the logs, checks the model, and installs the graceful shutdown."""
+        self.request_log.start()
+        if self._prediction_log:
+            self._prediction_log.start()
         if not self.ready():
             LOG.error("neither scorer passes its golden rows: no request will be answered")
         if not self.settings.keys_file:
             LOG.warning("no CHURN_API_KEYS_FILE: open to everyone on this machine, and to no other")
-        take_connections()
-        drain_before_stopping(self.settings.drain_seconds, self._begin_to_drain)
-        # What was imported lives as long as the process: looking through it takes 100 ms at a time.
+        accept_connections()
+        drain_on_sigterm(self.settings.drain_seconds, self._start_draining)
+        # Imported objects live as long as the process: to scan them takes 100 ms each time.
         gc.collect()
         gc.freeze()
 
-    def _begin_to_drain(self) -> None:
+    def _start_draining(self) -> None:
         self.draining = True
 
     def close(self) -> None:
-        """Writes what waits."""
-        if self._predictions:
-            self._predictions.close(CLOSING_SECONDS)
-        self.requests.close(CLOSING_SECONDS)
+        """Writes the queues of both logs."""
+        if self._prediction_log:
+            self._prediction_log.close(CLOSING_SECONDS)
+        self.request_log.close(CLOSING_SECONDS)
 
     def ready(self) -> bool:
-        """Whether requests should be sent here; the model is tried once a second at most."""
-        if (now := monotonic()) >= self._try_at:
-            self._try_at = now + TRY_SECONDS
+        """Whether the worker should get requests; the model is checked once a second at most."""
+        if (now := monotonic()) >= self._next_check:
+            self._next_check = now + READINESS_SECONDS
             self._passes = self.model.ready()
         return self._passes and not self.draining
 
     def health(self) -> dict[str, Any]:
-        """The answer of GET /health."""
+        """The body of GET /health."""
         usable, degraded = self.model.usable, self.model.degraded
         status = "ok" if usable and not degraded else "degraded" if usable else "unavailable"
         return {
@@ -140,8 +140,8 @@ class Desk:
             "degraded": degraded,
         }
 
-    def about(self) -> dict[str, Any]:
-        """The answer of GET /model."""
+    def model_info(self) -> dict[str, Any]:
+        """The body of GET /model."""
         contract, settings = self.contract, self.settings
         return self.model.card.model_dump(mode="json", exclude={"scores"}) | {
             "contract": {

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from churn_service.http.middleware import Door
+from churn_service.http.middleware import Dispatcher
 from churn_service.http.request import ASGIApp, Message, Receive, Scope, Send
 from churn_service.observability.logs import RequestLog
 from churn_service.observability.metrics import Metrics
 from churn_service.settings import ServiceSettings
-from churn_service.worker import Desk
+from churn_service.worker import Worker
 from prometheus_client import REGISTRY
 
 from churn_assets.contracts.card import ModelCard
@@ -139,14 +139,14 @@ async def bentoml(scope: Scope, receive: Receive, send: Send) -> None:
 
 @dataclass
 class House:
-    """A door with a real desk behind it.
+    """A door with a real worker behind it.
 
     Attributes:
         log: file of the request log.
     """
 
-    desk: Desk
-    door: Door
+    worker: Worker
+    dispatcher: Dispatcher
     log: Path
 
     def ask(self, method: str, path: str, body: bytes | None = None, **told: Any) -> Answered:
@@ -161,14 +161,14 @@ class House:
         if body is not None:
             about = {"content_type": "application/json", "content_length": str(len(body))}
             told = {"messages": body_messages(body), **about} | told
-        return await ask(self.door, method, path, **told)
+        return await ask(self.dispatcher, method, path, **told)
 
     def post(self, path: str, body: Any, **told: Any) -> Answered:
         return self.ask("POST", path, json.dumps(body).encode(), **told)
 
     def lines(self) -> list[dict[str, Any]]:
         """The request log, which is closed by that."""
-        self.desk.requests.close(5)
+        self.worker.request_log.close(5)
         return [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]
 
 
@@ -179,12 +179,12 @@ def house(tmp_path: Path, **settings: Any) -> Iterator[House]:
         model_folder(folder)
     log = tmp_path / "requests.jsonl"
     with registered(), log.open("w", encoding="utf-8") as stream:
-        desk = Desk(ServiceSettings(**{"prediction_log": None} | settings), CONTRACT, folder)
-        desk.requests = RequestLog("INFO", stream)
-        desk.requests.start()
-        desk.ready()
-        yield House(desk, Door(bentoml, lambda: desk), log)
-        desk.close()
+        worker = Worker(ServiceSettings(**{"prediction_log": None} | settings), CONTRACT, folder)
+        worker.request_log = RequestLog("INFO", stream)
+        worker.request_log.start()
+        worker.ready()
+        yield House(worker, Dispatcher(bentoml, lambda: worker), log)
+        worker.close()
 
 
 def problem(answer: Answered, status: int, kind: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ WORKER = """
 import socket, sys
 sys.path[:0] = sys.argv[1:]
 import click
-from churn_service.graceful_shutdown import refuse_connections, take_connections
+from churn_service.graceful_shutdown import refuse_connections, accept_connections
 
 def connects():
     try:
@@ -25,13 +25,13 @@ def connects():
 with socket.create_server(("127.0.0.1", 0)) as listener, click.Context(click.Command("w")) as it:
     address = listener.getsockname()
     it.params["fd"] = listener.fileno()
-    take_connections()
+    accept_connections()
     early = socket.create_connection(address)
     print(connects(), end=" ")
     refuse_connections()
     early.sendall(b"request")
     print(listener.accept()[0].recv(99).decode(), connects(), end=" ")
-    take_connections()
+    accept_connections()
     print(connects(), open("/proc/self/comm").read().strip())
     early.close()
 """

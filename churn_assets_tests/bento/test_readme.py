@@ -9,7 +9,7 @@ import httpx
 import pytest
 from churn_service.http.routes import ROUTES, SMALL
 from churn_service.inference.predictions import Prediction, Predictions
-from churn_service.inference.request_parsing import MOST_CUSTOMERS, Reader
+from churn_service.inference.request_parsing import MOST_CUSTOMERS, RequestParser
 from churn_service.observability.line_files import NAME
 from churn_service.observability.logs import FIELDS
 from churn_service.problems import CHECKS, STATUS, URN
@@ -23,7 +23,7 @@ from churn_assets_tests.documents import ROOT, blocks, sent
 
 PATH = "bento/README.md"
 README = (ROOT / PATH).read_text(encoding="utf-8")
-READER = Reader(CONTRACT)
+PARSER = RequestParser(CONTRACT)
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in README.splitlines()
@@ -44,12 +44,12 @@ def table(start: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("document", [PATH, "README.md", "docs/tracing-a-prediction.md"])
 def test_every_customer_that_is_sent_in_an_example_is_one(document: str) -> None:
     (customer,) = sent(document)
-    assert READER.customer(customer.encode()).model_dump()["age"] == 34
+    assert PARSER.parse_customer(customer.encode()).model_dump()["age"] == 34
 
 
 def test_the_example_of_a_batch_is_one() -> None:
     (batch,) = (found for found in documents("customers") if "route" not in found)
-    assert len(READER.batch(json.dumps(batch).encode(), skip=False).customers) == 2
+    assert len(PARSER.parse_batch(json.dumps(batch).encode(), skip=False).customers) == 2
 
 
 def test_every_example_of_an_answer_has_its_fields() -> None:

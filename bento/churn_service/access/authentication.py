@@ -1,4 +1,4 @@
-"""Who may come in, and how often."""
+"""Authentication, authorization and rate limit of each request."""
 
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -12,27 +12,29 @@ BEARER = b"bearer "
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="churn"'}
 
 
-class Access:
-    """Admits callers by their API key.
+class AccessControl:
+    """Decides which requests the service answers, by their API keys.
 
     Args:
-        keys: None opens the service to everyone who reaches it on a loopback address.
-        limiter: of the requests of each key.
+        keys: The valid API keys; None opens the service to everyone on a loopback address.
+        limiter: Rate limit of each key.
     """
 
     def __init__(self, keys: KeyRing | None, limiter: RateLimiter) -> None:
         self._keys, self._limiter = keys, limiter
 
-    def admit(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], role: Role) -> str:
-        """Counts a request of a caller who may make it.
+    def authorize(
+        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], role: Role
+    ) -> str:
+        """Checks one request and counts it against the rate limit of its key.
 
         Args:
-            scope: of the request, as ASGI has it.
-            headers: lower-case names.
-            role: that the key must have; an admin may do everything.
+            scope: ASGI scope of the request.
+            headers: Values by lower-case name.
+            role: Role that the key must have; an admin key may do everything.
 
         Returns:
-            The id of the key; "" where the service is open.
+            The id of the key; "" where the service needs no keys.
 
         Raises:
             Problem: unauthorized, forbidden or rate-limited.
@@ -40,7 +42,7 @@ class Access:
         if self._keys is None:
             _require_loopback(scope)
             return ""
-        key = self._identified(self._keys, headers)
+        key = self._authenticate(self._keys, headers)
         if role == "admin" and key.role != "admin":
             raise Problem("forbidden", f"the key has the role {key.role}, this needs admin")
         if (seconds := self._limiter.retry_after(key.id)) is not None:
@@ -51,7 +53,7 @@ class Access:
             )
         return key.id
 
-    def _identified(self, keys: KeyRing, headers: Mapping[bytes, bytes]) -> Key:
+    def _authenticate(self, keys: KeyRing, headers: Mapping[bytes, bytes]) -> Key:
         token = headers.get(b"x-api-key")
         if token is None:
             given = headers.get(b"authorization", b"")

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 from churn_service.inference.predictions import Prediction, Predictions
 from churn_service.inference.request_parsing import MOST_CUSTOMERS
 from churn_service.problems import CONTENT_TYPE, STATUS, URN
-from churn_service.worker import Desk
+from churn_service.worker import Worker
 
 Json = dict[str, Any]
 
@@ -47,9 +47,9 @@ PAGE = """<!DOCTYPE html>
 """
 
 
-def document(desk: Desk) -> Json:
+def document(worker: Worker) -> Json:
     """The OpenAPI 3.1 document of every route, with schemas from the contract."""
-    card, contract = desk.model.card, desk.contract
+    card, contract = worker.model.card, worker.contract
     return {
         "openapi": "3.1.0",
         "info": {
@@ -59,8 +59,8 @@ def document(desk: Desk) -> Json:
             f"{contract.version}. A probability is that of: {contract.label.description}",
         },
         "servers": [{"url": "."}],
-        "paths": _paths(desk),
-        "components": {"schemas": _schemas(desk), "securitySchemes": _SCHEMES},
+        "paths": _paths(worker),
+        "components": {"schemas": _schemas(worker), "securitySchemes": _SCHEMES},
     }
 
 
@@ -70,10 +70,10 @@ _SCHEMES: Json = {
 }
 
 
-def _schemas(desk: Desk) -> Json:
+def _schemas(worker: Worker) -> Json:
     adapters: list[tuple[str, Any, TypeAdapter[Any]]] = [
-        ("customers", "validation", TypeAdapter(desk.reader.batch_model)),
-        ("customer", "validation", TypeAdapter(desk.reader.customer_model)),
+        ("customers", "validation", TypeAdapter(worker.parser.batch_model)),
+        ("customer", "validation", TypeAdapter(worker.parser.customer_model)),
         ("prediction", "serialization", TypeAdapter(Prediction)),
         ("predictions", "serialization", TypeAdapter(Predictions)),
     ]
@@ -111,8 +111,8 @@ _HEALTH: Json = {
 }
 
 
-def _paths(desk: Desk) -> Json:
-    secured = desk.settings.keys_file is not None
+def _paths(worker: Worker) -> Json:
+    secured = worker.settings.keys_file is not None
     with_key = WITH_KEY if secured else ("forbidden",)
     key: list[Json] = [{"bearer": []}, {"key": []}] if secured else []
 
@@ -153,7 +153,7 @@ def _paths(desk: Desk) -> Json:
         "/health": {"get": health | {"security": [], "tags": ["probes"]}},
         "/livez": {"get": _probe("The process runs", "200")},
         "/readyz": {"get": _probe("A scorer passes its golden rows", "200", "503")},
-        "/metrics": {"get": _metrics(desk, key)},
+        "/metrics": {"get": _metrics(worker, key)},
     }  # fmt: skip
 
 
@@ -181,9 +181,9 @@ def _probe(summary: str, *statuses: str) -> Json:
     return {"summary": summary, "tags": ["probes"], "security": [], "responses": responses}
 
 
-def _metrics(desk: Desk, key: list[Json]) -> Json:
+def _metrics(worker: Worker, key: list[Json]) -> Json:
     probe = _probe("Metrics in Prometheus' text format", "200")
-    if desk.settings.metrics == "admin":
+    if worker.settings.metrics == "admin":
         refused = (*WITH_KEY, "internal")
         return probe | {"security": key, "responses": probe["responses"] | _refusals(refused)}
     return probe

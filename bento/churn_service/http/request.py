@@ -1,13 +1,11 @@
-"""A request and its reply, as ASGI has them."""
+"""An HTTP request, as ASGI delivers it."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
-from time import monotonic
 from typing import Any
 
-from churn_service.inference.predictions import Asked
+from churn_service.deadline import Deadline
+from churn_service.inference.predictions import RequestContext
 from churn_service.problems import Problem
 
 Scope = MutableMapping[str, Any]
@@ -20,106 +18,55 @@ Headers = Sequence[tuple[bytes, bytes]]
 JSON = "application/json"
 
 
-class CallerGone(Exception):  # noqa: N818  # nobody's error
-    """The caller closed the connection before the body was whole."""
-
-
-class Deadline:
-    """`asyncio.timeout` for what each request waits for: one timer for all, and not one for each.
-
-    Who waits is looked at ten times within the deadline: it passes up to a tenth late.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        # In the order in which they began. A task waits for one thing at a time.
-        self._began: dict[asyncio.Task[Any], float] = {}
-        self._passed: set[asyncio.Task[Any]] = set()
-        self._is_looking = False
-
-    def __enter__(self) -> None:
-        """Begins to wait."""
-        task = asyncio.current_task()
-        assert task is not None, "only a task can be cancelled"
-        self._began[task] = monotonic()
-        if not self._is_looking:
-            self._look_later()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Ends waiting.
-
-        Raises:
-            TimeoutError: it took too long.
-        """
-        task = asyncio.current_task()
-        assert task is not None
-        del self._began[task]
-        if task in self._passed:
-            self._passed.discard(task)
-            # Whoever else has cancelled the task as well wants it to end.
-            if task.uncancel() == 0 and kind is asyncio.CancelledError:
-                raise TimeoutError
-
-    def _look_later(self) -> None:
-        asyncio.get_running_loop().call_later(self.seconds / 10, self._look)
-        self._is_looking = True
-
-    def _look(self) -> None:
-        latest = monotonic() - self.seconds
-        for task in takewhile(lambda task: self._began[task] <= latest, self._began):
-            if task not in self._passed:
-                self._passed.add(task)
-                task.cancel()
-        self._is_looking = False
-        if self._began:
-            self._look_later()
+class ClientDisconnect(Exception):  # noqa: N818  # Starlette's name for it
+    """The client closed the connection before the body was complete."""
 
 
 @dataclass(slots=True)
-class Call:
-    """A request on its way through.
+class Request:
+    """One request and what the request log says about it.
 
     Attributes:
-        headers: by lower-case name.
-        request_id: the caller's, or one of ours.
-        customers: how many were scored.
-        error_type: kind of the problem that ended it.
+        headers: Values by lower-case name.
+        request_id: The client's `X-Request-Id`, or a generated one.
+        customers: Number of customers scored.
+        error_type: Kind of the problem that ended the request; "" where there was none.
     """
 
     scope: Scope
     headers: Mapping[bytes, bytes]
     receive: Receive
-    asked: Asked
+    context: RequestContext
     request_id: str
     customers: int = 0
     error_type: str = ""
 
     @property
     def length(self) -> int | None:
-        """Bytes of the body, where the caller says it."""
-        told = self.headers.get(b"content-length")
-        return None if told is None else int(told)
+        """Bytes of the body by `Content-Length`; None where the header is missing."""
+        length = self.headers.get(b"content-length")
+        return None if length is None else int(length)
 
     async def body(self, limit: int, deadline: Deadline) -> bytes:
-        """The JSON that was sent.
+        """Reads the JSON body.
 
         Args:
-            limit: bytes that it may have.
-            deadline: by which it must be here.
+            limit: Most bytes that the body may have.
+            deadline: Time within which the whole body must arrive.
 
         Raises:
             Problem: unsupported-media-type, too-large or timeout.
-            CallerGone: it will never be whole.
+            ClientDisconnect: The client closed the connection.
         """
         _require_json(self.headers)
-        # A caller who says how much is coming is refused before it comes.
+        # A client that announces too much is refused before it sends anything.
         if self.length is not None and self.length > limit:
             raise _too_large(limit)
         try:
             with deadline:
                 return await self._read(limit)
         except TimeoutError:
-            detail = f"the body was not here within {deadline.seconds:g} s"
+            detail = f"the body did not arrive within {deadline.seconds:g} s"
             raise Problem("timeout", detail, headers={"Connection": "close"}) from None
 
     async def _read(self, limit: int) -> bytes:
@@ -127,7 +74,7 @@ class Call:
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise CallerGone
+                raise ClientDisconnect
             part, more = message.get("body", b""), message.get("more_body", False)
             parts.append(part)
             size += len(part)
@@ -136,32 +83,10 @@ class Call:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-@dataclass(slots=True)
-class Reply:
-    """What is sent back."""
-
-    body: bytes
-    status: int = 200
-    content_type: str = JSON
-    headers: Mapping[str, str] | None = None
-
-    async def send(self, send: Send, extra: Headers) -> None:
-        """Writes it; `extra` headers come after its own."""
-        headers = [
-            (b"content-type", self.content_type.encode()),
-            (b"content-length", b"%d" % len(self.body)),
-            *extra,
-        ]
-        if self.headers:
-            headers += [(k.lower().encode(), v.encode()) for k, v in self.headers.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
-
-
 def _require_json(headers: Mapping[bytes, bytes]) -> None:
-    kind = headers.get(b"content-type", b"")
-    if kind != b"application/json" and not _is_json(kind):
-        shown = kind.decode("latin-1") or "missing"
+    content_type = headers.get(b"content-type", b"")
+    if content_type != b"application/json" and not _is_json(content_type):
+        shown = content_type.decode("latin-1") or "missing"
         detail = f"the content type is {shown!r} and must be application/json in UTF-8"
         raise Problem("unsupported-media-type", detail, headers={"Accept": JSON})
     if headers.get(b"content-encoding", b"identity") != b"identity":
@@ -169,14 +94,14 @@ def _require_json(headers: Mapping[bytes, bytes]) -> None:
         raise Problem("unsupported-media-type", detail, headers={"Accept-Encoding": "identity"})
 
 
-def _is_json(kind: bytes) -> bool:
+def _is_json(content_type: bytes) -> bool:
     """Whether a content type with parameters or capitals is JSON in UTF-8."""
-    name, *parameters = (part.strip() for part in kind.lower().split(b";"))
+    name, *parameters = (part.strip() for part in content_type.lower().split(b";"))
     charset = {p.replace(b'"', b"") for p in parameters if p.startswith(b"charset=")}
     return name == JSON.encode() and charset <= {b"charset=utf-8"}
 
 
 def _too_large(limit: int) -> Problem:
-    # The rest of the body would have to be read before the connection could be used again.
+    # To reuse the connection, the server would have to read the rest of the body.
     detail = f"the body is larger than {limit} bytes"
     return Problem("too-large", detail, headers={"Connection": "close"})

@@ -1,4 +1,4 @@
-"""Every route of ours, and how it is answered."""
+"""The service's routes and their handlers."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
@@ -10,86 +10,96 @@ import pydantic_core
 
 from churn_service.access.api_keys import Role
 from churn_service.http import openapi
-from churn_service.http.request import Call, Reply
-from churn_service.inference.predictions import ENCODE_MANY, ENCODE_ONE, MANY, ONE
+from churn_service.http.request import Request
+from churn_service.http.response import Response
+from churn_service.inference.predictions import (
+    ENCODE_PREDICTION,
+    ENCODE_PREDICTIONS,
+    PREDICT,
+    PREDICT_BATCH,
+)
 from churn_service.problems import Problem, faulty_customers
-from churn_service.worker import Desk
+from churn_service.worker import Worker
 
 GET, POST = ("GET", "HEAD"), ("POST",)
 
 SMALL = 2**16
-"""Bytes of a body up to which it costs little: one customer has no more, a batch 200 or so."""
+"""Bytes of a body that is cheap to read: the limit for one customer, some 200 in a batch."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """How a path is answered.
+    """A path's handler and who may call it.
 
     Attributes:
-        role: that a key must have; None lets everyone in.
-        probe: it is answered however busy the worker is.
+        role: Role that the API key must have; None where no key is needed.
+        respond: The handler.
+        probe: Whether the route is answered however busy the worker is.
     """
 
     methods: tuple[str, ...]
     role: Role | None
-    answer: Callable[[Desk, Call], Awaitable[Reply]]
+    respond: Callable[[Worker, Request], Awaitable[Response]]
     probe: bool = False
 
 
-async def predict(desk: Desk, call: Call) -> Reply:
+async def predict(worker: Worker, request: Request) -> Response:
     """POST /predict."""
-    body = await call.body(min(SMALL, desk.settings.max_body_bytes), desk.deadline)
-    prediction = desk.answers.one(desk.reader.customer(body), call.asked)
-    call.customers = 1
-    return Reply(ENCODE_ONE(prediction))
+    body = await request.body(min(SMALL, worker.settings.max_body_bytes), worker.deadline)
+    customer = worker.parser.parse_customer(body)
+    prediction = worker.predictor.predict(customer, request.context)
+    request.customers = 1
+    return Response(ENCODE_PREDICTION(prediction))
 
 
-async def predict_batch(desk: Desk, call: Call) -> Reply:
+async def predict_batch(worker: Worker, request: Request) -> Response:
     """POST /predict/batch."""
-    skip = _on_error(call.scope["query_string"]) == "skip"
-    length = call.length
+    skip = _on_error(request.scope["query_string"]) == "skip"
+    length = request.length
     small = length is not None and length <= SMALL
-    with nullcontext() if small else desk.batches:
-        body = await call.body(desk.settings.max_body_bytes, desk.deadline)
-        batch = desk.reader.batch(body, skip=skip)
-        desk.metrics.checked(faulty_customers(batch.faults), batch.skipped)
-        answer = await desk.answers.many(batch.customers, call.asked, batch.faults)
-    call.customers = len(batch.customers)
-    return Reply(ENCODE_MANY(answer))
+    with nullcontext() if small else worker.batch_concurrency:
+        body = await request.body(worker.settings.max_body_bytes, worker.deadline)
+        batch = worker.parser.parse_batch(body, skip=skip)
+        worker.metrics.checked(faulty_customers(batch.faults), batch.skipped)
+        predictions = await worker.predictor.predict_batch(
+            batch.customers, request.context, batch.faults
+        )
+    request.customers = len(batch.customers)
+    return Response(ENCODE_PREDICTIONS(predictions))
 
 
-async def health(desk: Desk, call: Call) -> Reply:
+async def health(worker: Worker, request: Request) -> Response:
     """GET /health."""
-    found = desk.health()
-    usable = found["status"] in ("ok", "degraded")
-    return _json(found, status=200 if usable else 503)
+    state = worker.health()
+    usable = state["status"] in ("ok", "degraded")
+    return _json(state, status=200 if usable else 503)
 
 
-async def model(desk: Desk, call: Call) -> Reply:
+async def model(worker: Worker, request: Request) -> Response:
     """GET /model."""
-    return _json(desk.about())
+    return _json(worker.model_info())
 
 
-async def docs(desk: Desk, call: Call) -> Reply:
+async def docs(worker: Worker, request: Request) -> Response:
     """GET /docs: the page that reads /docs.json."""
-    return Reply(openapi.PAGE.encode(), content_type="text/html; charset=utf-8")
+    return Response(openapi.PAGE.encode(), content_type="text/html; charset=utf-8")
 
 
-async def docs_json(desk: Desk, call: Call) -> Reply:
+async def docs_json(worker: Worker, request: Request) -> Response:
     """GET /docs.json: the OpenAPI document."""
-    if desk.documented is None:
-        desk.documented = pydantic_core.to_json(openapi.document(desk))
-    return Reply(desk.documented)
+    if worker.openapi_json is None:
+        worker.openapi_json = pydantic_core.to_json(openapi.document(worker))
+    return Response(worker.openapi_json)
 
 
-async def index(desk: Desk, call: Call) -> Reply:
-    """GET /: BentoML's own page there asks a third party for a script."""
-    return Reply(b"", status=307, headers={"Location": "docs"})
+async def index(worker: Worker, request: Request) -> Response:
+    """GET /: redirects to /docs, because BentoML's page loads a script from a third party."""
+    return Response(b"", status=307, headers={"Location": "docs"})
 
 
 ROUTES = {
-    ONE: Route(POST, "predict", predict),
-    MANY: Route(POST, "predict", predict_batch),
+    PREDICT: Route(POST, "predict", predict),
+    PREDICT_BATCH: Route(POST, "predict", predict_batch),
     "/model": Route(GET, "predict", model),
     "/health": Route(GET, None, health, probe=True),
     "/docs": Route(GET, None, docs),
@@ -98,8 +108,8 @@ ROUTES = {
 }
 
 
-def _json(value: Any, status: int = 200) -> Reply:
-    return Reply(pydantic_core.to_json(value), status)
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(pydantic_core.to_json(value), status)
 
 
 def _on_error(query: bytes) -> str:

@@ -22,7 +22,7 @@ from churn_service.problems import Fault
 CHUNK = 500
 """Customers of a batch that are scored before others get a turn: one or two milliseconds."""
 
-ONE, MANY = "/predict", "/predict/batch"
+PREDICT, PREDICT_BATCH = "/predict", "/predict/batch"
 
 
 @dataclass(slots=True)
@@ -54,13 +54,13 @@ class Predictions:
     degraded: bool
 
 
-ENCODE_ONE = TypeAdapter(Prediction).serializer.to_json
-ENCODE_MANY = TypeAdapter(Predictions).serializer.to_json
+ENCODE_PREDICTION = TypeAdapter(Prediction).serializer.to_json
+ENCODE_PREDICTIONS = TypeAdapter(Predictions).serializer.to_json
 
 
 @dataclass(slots=True)
-class Asked:
-    """Who asked, and when.
+class RequestContext:
+    """Who context, and when.
 
     Attributes:
         key_id: of the API key; "" where the service is open.
@@ -73,7 +73,7 @@ class Asked:
     started: float = field(default_factory=perf_counter)
 
 
-class Answers:
+class Predictor:
     """Scores customers, and has metrics and the prediction log know.
 
     Args:
@@ -92,8 +92,8 @@ class Answers:
         self._version = model.card.version
         self._ids = _prediction_ids()
 
-    def one(self, customer: BaseModel, asked: Asked) -> Prediction:
-        """Answers for one customer.
+    def predict(self, customer: BaseModel, context: RequestContext) -> Prediction:
+        """Scores one customer.
 
         Raises:
             Unavailable: no scorer can answer.
@@ -102,21 +102,24 @@ class Answers:
         probability, degraded = self._model.score_one(row)
         prediction = self._prediction(customer, probability, degraded)
         self._metrics.predicted(
-            ONE,
+            PREDICT,
             probability,
             prediction.risk_category,
             prediction.will_churn,
             degraded=degraded,
-            seconds=perf_counter() - asked.started,
+            seconds=perf_counter() - context.started,
             unknown=self._model.unknown(row),
         )
-        self._write(ONE, asked, [customer], [prediction], degraded=degraded)
+        self._write(PREDICT, context, [customer], [prediction], degraded=degraded)
         return prediction
 
-    async def many(
-        self, customers: Sequence[BaseModel], asked: Asked, problems: Sequence[Fault] = ()
+    async def predict_batch(
+        self,
+        customers: Sequence[BaseModel],
+        context: RequestContext,
+        problems: Sequence[Fault] = (),
     ) -> Predictions:
-        """Answers for many customers, each as `one` would.
+        """Scores many customers, each as `predict` does.
 
         Raises:
             Unavailable: no scorer can answer.
@@ -135,14 +138,14 @@ class Answers:
             await asyncio.sleep(0)
         degraded = any(one.degraded for one in predictions)
         self._metrics.predicted_batch(
-            MANY,
+            PREDICT_BATCH,
             np.array([one.churn_probability for one in predictions]),
             [one.risk_category for one in predictions],
             degraded=degraded,
-            seconds=perf_counter() - asked.started,
+            seconds=perf_counter() - context.started,
             unknown=unknown,
         )
-        self._write(MANY, asked, customers, predictions, degraded=degraded)
+        self._write(PREDICT_BATCH, context, customers, predictions, degraded=degraded)
         return Predictions(predictions, problems, self._version, degraded)
 
     def _prediction(self, customer: BaseModel, probability: float, degraded: bool) -> Prediction:
@@ -160,7 +163,7 @@ class Answers:
     def _write(
         self,
         endpoint: str,
-        asked: Asked,
+        context: RequestContext,
         customers: Sequence[BaseModel],
         predictions: Sequence[Prediction],
         *,
@@ -172,8 +175,8 @@ class Answers:
             Logged(
                 time=time(),
                 endpoint=endpoint,
-                key_id=asked.key_id,
-                trace_id=asked.trace_id,
+                key_id=context.key_id,
+                trace_id=context.trace_id,
                 model_version=self._version,
                 degraded=degraded,
                 customers=customers,

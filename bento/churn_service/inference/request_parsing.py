@@ -36,7 +36,7 @@ class Batch:
     skipped: int = 0
 
 
-class Reader:
+class RequestParser:
     """Reads bodies by the contract.
 
     pydantic-core parses and checks in one pass, from bytes: nothing is coerced, and every fault is
@@ -53,7 +53,7 @@ class Reader:
         self._customer = self.customer_model.__pydantic_validator__
         self._batch = self.batch_model.__pydantic_validator__
 
-    def customer(self, body: bytes) -> BaseModel:
+    def parse_customer(self, body: bytes) -> BaseModel:
         """One customer.
 
         Raises:
@@ -65,7 +65,7 @@ class Reader:
             raise _problem(error) from None
         return customer
 
-    def batch(self, body: bytes, *, skip: bool) -> Batch:
+    def parse_batch(self, body: bytes, *, skip: bool) -> Batch:
         """Many customers.
 
         Args:

@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 
 from pydantic_core import to_json
 
-from churn_service.observability.queue import Handover
+from churn_service.observability.queue import WriteQueue
 
 QUEUE = 20_000
 """Lines of the request log that may wait; some 10 MB."""
@@ -49,7 +49,7 @@ class RequestLog:
         self._fd = (sys.stderr if stream is None else stream).fileno()
         self._lost = {"queue": 0, "closed": 0, "error": 0}
         self._said, self._torn = 0, False
-        self._handover = Handover("request log", QUEUE, _alone, self._write, self._lose)
+        self._handover = WriteQueue("request log", QUEUE, _alone, self._write, self._lose)
 
     def start(self) -> None:
         self._handover.start()

@@ -23,10 +23,10 @@ from churn_service.observability.instruments import (
 from churn_service.observability.rolling_counts import (
     CHECKED,
     SCORED,
-    CheckWindow,
-    Published,
-    ScoreWindow,
-    forget_the_dead,
+    PublishedCounts,
+    RollingChecks,
+    RollingScores,
+    remove_dead_workers,
     reserve_disk,
     shares,
 )
@@ -65,10 +65,10 @@ class Metrics:
         for labels, counted in ((STATUS, self._errors), (LOSSES, self._dropped)):
             for label in labels:
                 counted.labels(label)  # a rate needs the zero before the first
-        self._scores, self._checks = ScoreWindow(card.scores.edges), CheckWindow()
+        self._scores, self._checks = RollingScores(card.scores.edges), RollingChecks()
         self._published = (
-            Published(self._scores, SCORED, ("score_bin", "will_churn")),
-            Published(self._checks, CHECKED, ("check_type", "passed")),
+            PublishedCounts(self._scores, SCORED, ("score_bin", "will_churn")),
+            PublishedCounts(self._checks, CHECKED, ("check_type", "passed")),
         )
         # At once: a dead process with this one's number may have left its counts.
         self.flush()
@@ -182,7 +182,7 @@ class Metrics:
         and hold the last windows of workers that were killed.
         """
         self.flush()
-        forget_the_dead()
+        remove_dead_workers()
 
     def render(self, text: str) -> str:
         """BentoML's text over all workers, and the metrics that are computed from it.

@@ -21,7 +21,7 @@ from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.pseudonym import pseudonym
 from churn_service.observability.line_files import LineFiles
 from churn_service.observability.logs import iso_time
-from churn_service.observability.queue import Handover
+from churn_service.observability.queue import WriteQueue
 
 COPIED = ("endpoint", "key_id", "trace_id", "model_version", "degraded")
 
@@ -86,7 +86,7 @@ class PredictionLog:
             for c in contract.features
             if c.personal
         }
-        self._handover = Handover("prediction log", queue, _rows, self._write, dropped)
+        self._handover = WriteQueue("prediction log", queue, _rows, self._write, dropped)
 
     def start(self) -> None:
         """Starts the thread that writes."""

@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 Row = TypeVar("Row")
 
 
-class Handover(Generic[Item, Row]):
+class WriteQueue(Generic[Item, Row]):
     """A bounded queue between the event loop and a thread that writes what is in it.
 
     `put` and `close` must be called by one thread: then no lock is needed, and none is waited for.

@@ -41,7 +41,7 @@ Labels = tuple[str, str]
 """Values of a gauge's two labels; flags are "true" or "false", as everywhere in Prometheus."""
 
 
-class ScoreWindow:
+class RollingScores:
     """The last customers that were scored: by bin of probability, and whether they will churn."""
 
     def __init__(self, edges: Sequence[float]) -> None:
@@ -82,7 +82,7 @@ class _Run:
 
 
 @dataclass
-class CheckWindow:
+class RollingChecks:
     """The last customers that were checked, and how many of them had a fault of each kind.
 
     Of a batch only totals are known: when a part of it has left the window, so has the same part
@@ -122,10 +122,10 @@ class CheckWindow:
             self._runs.popleft()
 
 
-class Published:
+class PublishedCounts:
     """A window whose counts are the values of a gauge, summed over the workers that live."""
 
-    def __init__(self, window: ScoreWindow | CheckWindow, name: str, labels: Labels) -> None:
+    def __init__(self, window: RollingScores | RollingChecks, name: str, labels: Labels) -> None:
         self._counts = window.counts
         self._gauge = gauge(name, labels, mode="livesum")
         self._written: dict[Labels, float] = {}
@@ -137,7 +137,7 @@ class Published:
                 self._written[labels] = count
 
 
-def forget_the_dead() -> None:
+def remove_dead_workers() -> None:
     """Removes the live gauges of workers that are gone.
 
     `prometheus_client` leaves that to the server, and BentoML does it for no worker that was

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from churn_service.access.api_keys import KeyFile, KeyRing, Role, new_key
-from churn_service.access.authentication import Access, is_loopback
+from churn_service.access.authentication import AccessControl, is_loopback
 from churn_service.access.rate_limits import RateLimiter
 from churn_service.problems import Problem
 from hypothesis import given
@@ -31,17 +31,17 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def access(keys: Path) -> Access:
-    return Access(KeyRing(keys), limited())
+def access(keys: Path) -> AccessControl:
+    return AccessControl(KeyRing(keys), limited())
 
 
 def bearer(token: str) -> dict[bytes, bytes]:
     return {b"authorization": f"Bearer {token}".encode()}
 
 
-def refused(access: Access, headers: dict[bytes, bytes], role: Role = "predict") -> Problem:
+def refused(access: AccessControl, headers: dict[bytes, bytes], role: Role = "predict") -> Problem:
     with pytest.raises(Problem) as caught:
-        access.admit(LOCAL, headers, role)
+        access.authorize(LOCAL, headers, role)
     return caught.value
 
 
@@ -55,8 +55,10 @@ def refused(access: Access, headers: dict[bytes, bytes], role: Role = "predict")
         {b"x-api-key": PREDICT.encode(), b"authorization": b"Basic of a proxy"},
     ],
 )
-def test_a_key_lets_in_however_it_is_shown(access: Access, headers: dict[bytes, bytes]) -> None:
-    assert access.admit(LOCAL, headers, "predict") == "crm"
+def test_a_key_lets_in_however_it_is_shown(
+    access: AccessControl, headers: dict[bytes, bytes]
+) -> None:
+    assert access.authorize(LOCAL, headers, "predict") == "crm"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_a_key_lets_in_however_it_is_shown(access: Access, headers: dict[bytes, 
     ],
 )
 def test_without_a_key_of_the_file_nobody_comes_in(
-    access: Access, headers: dict[bytes, bytes]
+    access: AccessControl, headers: dict[bytes, bytes]
 ) -> None:
     problem = refused(access, headers)
     assert problem.kind == "unauthorized"
@@ -88,41 +90,41 @@ def test_without_a_key_of_the_file_nobody_comes_in(
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"authorization", b"x-api-key"]))
-def test_no_bytes_are_taken_for_a_key(access: Access, value: bytes, name: bytes) -> None:
+def test_no_bytes_are_taken_for_a_key(access: AccessControl, value: bytes, name: bytes) -> None:
     assert refused(access, {name: value}).kind == "unauthorized"
     assert refused(access, {name: b"Bearer " + value}).kind == "unauthorized"
 
 
-def test_a_role_may_do_what_it_may(access: Access) -> None:
-    assert access.admit(LOCAL, bearer(ADMIN), "admin") == "ops"
-    assert access.admit(LOCAL, bearer(ADMIN), "predict") == "ops"
+def test_a_role_may_do_what_it_may(access: AccessControl) -> None:
+    assert access.authorize(LOCAL, bearer(ADMIN), "admin") == "ops"
+    assert access.authorize(LOCAL, bearer(ADMIN), "predict") == "ops"
     problem = refused(access, bearer(PREDICT), "admin")
     assert (problem.kind, problem.headers) == ("forbidden", {})
 
 
 def test_each_key_has_so_many_requests(keys: Path) -> None:
-    access = Access(KeyRing(keys), limited("2/hour"))
+    access = AccessControl(KeyRing(keys), limited("2/hour"))
     for _ in range(2):
-        access.admit(LOCAL, bearer(PREDICT), "predict")
+        access.authorize(LOCAL, bearer(PREDICT), "predict")
     problem = refused(access, bearer(PREDICT))
     assert problem.kind == "rate-limited"
     assert 3595 <= int(problem.headers["Retry-After"]) <= 3600
-    assert access.admit(LOCAL, bearer(ADMIN), "predict") == "ops", "another key has its own"
+    assert access.authorize(LOCAL, bearer(ADMIN), "predict") == "ops", "another key has its own"
 
 
 def test_who_is_refused_uses_nothing_up(keys: Path) -> None:
-    access = Access(KeyRing(keys), limited("1/hour"))
+    access = AccessControl(KeyRing(keys), limited("1/hour"))
     for _ in range(3):
         refused(access, bearer(PREDICT), "admin")
         refused(access, bearer(STRANGER))
-    assert access.admit(LOCAL, bearer(PREDICT), "predict") == "crm"
+    assert access.authorize(LOCAL, bearer(PREDICT), "predict") == "crm"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_without_keys_this_machine_is_let_in(host: str) -> None:
-    access = Access(None, limited("1/hour"))
-    assert access.admit({"server": (host, 80)}, {}, "predict") == ""
-    assert access.admit({"server": (host, 80)}, {}, "admin") == ""
+    access = AccessControl(None, limited("1/hour"))
+    assert access.authorize({"server": (host, 80)}, {}, "predict") == ""
+    assert access.authorize({"server": (host, 80)}, {}, "admin") == ""
     assert is_loopback(host)
 
 
@@ -131,10 +133,10 @@ def test_without_keys_this_machine_is_let_in(host: str) -> None:
 )
 def test_without_keys_no_other_machine_is_let_in(server: Any) -> None:
     with pytest.raises(Problem) as caught:
-        Access(None, limited()).admit({"server": server}, {}, "predict")
+        AccessControl(None, limited()).authorize({"server": server}, {}, "predict")
     assert caught.value.kind == "forbidden"
     assert "CHURN_API_KEYS_FILE" in caught.value.detail
 
 
-def test_with_keys_a_loopback_address_is_no_key(access: Access) -> None:
+def test_with_keys_a_loopback_address_is_no_key(access: AccessControl) -> None:
     assert refused(access, {}).kind == "unauthorized"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from churn_service.access.api_keys import KeyFile, new_key
-from churn_service.http.middleware import CLOSED_BY_CALLER, Door
+from churn_service.http.middleware import CLIENT_CLOSED_REQUEST, Dispatcher
 from churn_service.http.request import Message, Receive, Scope, Send
 from churn_service.http.routes import ROUTES
 from starlette.applications import Starlette
@@ -87,22 +87,22 @@ def test_what_is_no_http_goes_on_too(opened: House) -> None:
 
     async def nothing(*_: Any) -> Any: ...
 
-    door = Door(app, lambda: opened.desk)
+    dispatcher = Dispatcher(app, lambda: opened.worker)
     starlette = Starlette()
     starlette.middleware_stack = starlette.build_middleware_stack()
-    asyncio.run(door({"type": "lifespan", "app": starlette}, nothing, nothing))
-    asyncio.run(door({"type": "websocket"}, nothing, nothing))
+    asyncio.run(dispatcher({"type": "lifespan", "app": starlette}, nothing, nothing))
+    asyncio.run(dispatcher({"type": "websocket"}, nothing, nothing))
     assert passed == ["lifespan", "websocket"]
 
 
 def test_a_worker_that_drains_answers_and_says_so(opened: House) -> None:
     assert "connection" not in opened.post("/predict", CUSTOMER).headers
-    opened.desk.draining = True
+    opened.worker.draining = True
     answer = opened.post("/predict", CUSTOMER)
     assert (answer.status, answer.headers["connection"]) == (200, "close")
     health = opened.ask("GET", "/health")
     assert (health.status, health.json["status"]) == (503, "draining")
-    assert not opened.desk.ready()
+    assert not opened.worker.ready()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_an_id_that_could_harm_a_log_is_replaced(opened: House, given: str) -> N
     answers = [opened.ask("GET", "/health", x_request_id=given) for _ in range(2)]
     ids = {answer.headers["x-request-id"] for answer in answers}
     assert len(ids) == 2
-    assert all(name.startswith(f"{opened.desk.name}-") for name in ids)
+    assert all(name.startswith(f"{opened.worker.name}-") for name in ids)
 
 
 def test_every_request_is_logged_without_what_was_in_it(secured: House) -> None:
@@ -217,7 +217,7 @@ def test_a_caller_who_goes_is_logged_and_not_answered(opened: House) -> None:
     gone = opened.begin("POST", "/predict", messages=[GONE], content_type="application/json")
     assert asyncio.run(gone) is None
     assert opened.post("/predict", CUSTOMER).status == 200
-    assert [line["status"] for line in opened.lines()] == [CLOSED_BY_CALLER, 200]
+    assert [line["status"] for line in opened.lines()] == [CLIENT_CLOSED_REQUEST, 200]
 
 
 def test_refusals_are_counted_by_type_and_by_check(opened: House) -> None:
@@ -228,7 +228,7 @@ def test_refusals_are_counted_by_type_and_by_check(opened: House) -> None:
     opened.ask("PUT", "/predict")
     counts = {kind: errors(kind) for kind in ("malformed", "validation", "not-found")}
     assert counts == {"malformed": 1, "validation": 2, "not-found": 1}
-    opened.desk.metrics.before_scrape()
+    opened.worker.metrics.before_scrape()
 
     def checked(check: str, passed: str) -> float | None:
         return metric("churn_window_checks", check_type=check, passed=passed)
@@ -246,7 +246,7 @@ def test_a_fault_of_ours_is_a_500_that_tells_nothing(
     def fails() -> None:
         raise RuntimeError("the secret of it")
 
-    monkeypatch.setattr(opened.desk, "about", fails)
+    monkeypatch.setattr(opened.worker, "model_info", fails)
     answer = opened.ask("GET", "/model", x_request_id="r7")
     problem(answer, 500, "internal")
     assert b"secret" not in answer.body

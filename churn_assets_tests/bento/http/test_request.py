@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from churn_service.http.request import Call, CallerGone, Deadline, Message, Reply
-from churn_service.inference.predictions import Asked
+from churn_service.deadline import Deadline
+from churn_service.http.request import ClientDisconnect, Message, Request
+from churn_service.http.response import Response
+from churn_service.inference.predictions import RequestContext
 from churn_service.problems import Problem
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +33,7 @@ def read(
             await asyncio.Event().wait()
         return waiting.pop(0)
 
-    call = Call({}, JSON if headers is None else headers, receive, Asked(), "1")
+    call = Request({}, JSON if headers is None else headers, receive, RequestContext(), "1")
     return asyncio.run(call.body(LIMIT, Deadline(seconds)))
 
 
@@ -142,11 +144,11 @@ def test_a_body_must_come_in_time(messages: list[Message]) -> None:
     "before", [[], [{"type": "http.request", "body": b"{", "more_body": True}]]
 )
 def test_a_caller_may_go(before: list[Message]) -> None:
-    with pytest.raises(CallerGone):
+    with pytest.raises(ClientDisconnect):
         read([*before, GONE])
 
 
-def sent(reply: Reply, *extra: tuple[bytes, bytes]) -> list[Message]:
+def sent(reply: Response, *extra: tuple[bytes, bytes]) -> list[Message]:
     messages: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -157,7 +159,7 @@ def sent(reply: Reply, *extra: tuple[bytes, bytes]) -> list[Message]:
 
 
 def test_a_reply_has_a_type_a_length_and_its_headers() -> None:
-    reply = Reply(b"{}", 429, "application/problem+json", {"Retry-After": "3"})
+    reply = Response(b"{}", 429, "application/problem+json", {"Retry-After": "3"})
     start, body = sent(reply, (b"x-request-id", b"7"))
     assert start == {
         "type": "http.response.start",
@@ -173,7 +175,7 @@ def test_a_reply_has_a_type_a_length_and_its_headers() -> None:
 
 
 def test_a_reply_is_json_unless_it_says_otherwise() -> None:
-    start, _ = sent(Reply("\u20ac".encode()))
+    start, _ = sent(Response("\u20ac".encode()))
     assert start["status"] == 200
     assert dict(start["headers"]) == {
         b"content-type": b"application/json",

@@ -107,11 +107,11 @@ def test_health_tells_what_is_broken(
         answer = built.post("/predict", CUSTOMER)
         if word == "degraded":
             assert (answer.status, answer.json["degraded"]) == (200, True)
-            assert built.desk.ready()
+            assert built.worker.ready()
         else:
             problem(answer, 503, "unavailable")
             assert answer.headers["retry-after"] == "5"
-            assert not built.desk.ready()
+            assert not built.worker.ready()
 
 
 LARGE = json.dumps({"customers": [CUSTOMER] * 1_000}).encode()

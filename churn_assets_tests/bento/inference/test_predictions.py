@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from churn_service.inference.predictions import (
     CHUNK,
-    ENCODE_MANY,
-    ENCODE_ONE,
-    Answers,
-    Asked,
+    ENCODE_PREDICTION,
+    ENCODE_PREDICTIONS,
     Predictions,
+    Predictor,
+    RequestContext,
 )
 from churn_service.inference.served_model import ServedModel, Unavailable
 from churn_service.observability.metrics import Metrics
@@ -62,12 +62,12 @@ def log(tmp_path: Path, metrics: Metrics) -> Iterator[PredictionLog]:
 
 
 @pytest.fixture
-def answers(model: ServedModel, metrics: Metrics, log: PredictionLog) -> Answers:
-    return Answers(CONTRACT, model, metrics, log)
+def answers(model: ServedModel, metrics: Metrics, log: PredictionLog) -> Predictor:
+    return Predictor(CONTRACT, model, metrics, log)
 
 
-def many(answers: Answers, of: list[BaseModel], *told: Any) -> Predictions:
-    return asyncio.run(answers.many(of, *(told or (Asked(),))))
+def many(answers: Predictor, of: list[BaseModel], *told: Any) -> Predictions:
+    return asyncio.run(answers.predict_batch(of, *(told or (RequestContext(),))))
 
 
 def logged(folder: Path) -> dict[str, dict[str, Any]]:
@@ -79,9 +79,9 @@ def logged(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("number", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
-def test_a_batch_gives_what_each_customer_alone_is_given(answers: Answers, number: int) -> None:
+def test_a_batch_gives_what_each_customer_alone_is_given(answers: Predictor, number: int) -> None:
     together = many(answers, CUSTOMERS[:number]).predictions
-    alone = [answers.one(customer, Asked()) for customer in CUSTOMERS[:number]]
+    alone = [answers.predict(customer, RequestContext()) for customer in CUSTOMERS[:number]]
     for body, one, other in zip(BODIES[:number], together, alone, strict=True):
         assert asdict(one) == prediction(body, asdict(one))
         assert asdict(other) == prediction(body, asdict(other))
@@ -92,17 +92,19 @@ def test_a_batch_gives_what_each_customer_alone_is_given(answers: Answers, numbe
 def test_another_process_gives_other_ids(
     model: ServedModel, metrics: Metrics, log: PredictionLog
 ) -> None:
-    both = [Answers(CONTRACT, model, metrics, log) for _ in range(2)]
-    first, second = (answers.one(CUSTOMERS[0], Asked()).prediction_id for answers in both)
+    both = [Predictor(CONTRACT, model, metrics, log) for _ in range(2)]
+    first, second = (
+        answers.predict(CUSTOMERS[0], RequestContext()).prediction_id for answers in both
+    )
     assert first != second
 
 
-def test_json_is_exact(answers: Answers) -> None:
-    one = answers.one(CUSTOMERS[0], Asked())
-    assert json.loads(ENCODE_ONE(one)) == asdict(one)
+def test_json_is_exact(answers: Predictor) -> None:
+    one = answers.predict(CUSTOMERS[0], RequestContext())
+    assert json.loads(ENCODE_PREDICTION(one)) == asdict(one)
     fault = Fault("/customers/1/age", "too young", "in_range", 17)
-    batch = many(answers, CUSTOMERS[:2], Asked(), [fault])
-    assert json.loads(ENCODE_MANY(batch)) == {
+    batch = many(answers, CUSTOMERS[:2], RequestContext(), [fault])
+    assert json.loads(ENCODE_PREDICTIONS(batch)) == {
         "predictions": [asdict(one) for one in batch.predictions],
         "problems": [asdict(fault)],
         "model_version": "3",
@@ -110,8 +112,8 @@ def test_json_is_exact(answers: Answers) -> None:
     }
 
 
-def test_metrics_count_every_answer(answers: Answers) -> None:
-    alone = [answers.one(customer, Asked()) for customer in CUSTOMERS[:40]]
+def test_metrics_count_every_answer(answers: Predictor) -> None:
+    alone = [answers.predict(customer, RequestContext()) for customer in CUSTOMERS[:40]]
     together = many(answers, CUSTOMERS).predictions
     for endpoint, given in (("/predict", alone), ("/predict/batch", together)):
         for risk in ("low", "medium", "high"):
@@ -129,9 +131,9 @@ def test_metrics_count_every_answer(answers: Answers) -> None:
     assert metric("churn_degraded_predictions_total") == 0
 
 
-def test_every_prediction_is_logged(answers: Answers, log: PredictionLog, tmp_path: Path) -> None:
-    asked = Asked(key_id="crm", trace_id="a" * 32)
-    alone = answers.one(CUSTOMERS[0], asked)
+def test_every_prediction_is_logged(answers: Predictor, log: PredictionLog, tmp_path: Path) -> None:
+    asked = RequestContext(key_id="crm", trace_id="a" * 32)
+    alone = answers.predict(CUSTOMERS[0], asked)
     together = many(answers, CUSTOMERS[1:4]).predictions
     log.close(10)
     lines = logged(tmp_path / "log")
@@ -148,26 +150,26 @@ def test_every_prediction_is_logged(answers: Answers, log: PredictionLog, tmp_pa
 
 
 def test_it_answers_without_a_log(model: ServedModel, metrics: Metrics) -> None:
-    answers = Answers(CONTRACT, model, metrics, None)
-    one = answers.one(CUSTOMERS[0], Asked())
+    answers = Predictor(CONTRACT, model, metrics, None)
+    one = answers.predict(CUSTOMERS[0], RequestContext())
     assert asdict(one) == prediction(BODIES[0], asdict(one))
     assert len(many(answers, CUSTOMERS[:2]).predictions) == 2
 
 
 @pytest.fixture
-def broken(tmp_path: Path, metrics: Metrics, log: PredictionLog) -> Answers:
+def broken(tmp_path: Path, metrics: Metrics, log: PredictionLog) -> Predictor:
     """Its main scorer cannot be read."""
     folder = model_folder(tmp_path / "broken")
     (folder / "scorer.npz").write_bytes(b"")
     opened = metrics.breaker_opened
     model = ServedModel(folder, CONTRACT, failures=2, seconds=30, opened=opened)
-    return Answers(CONTRACT, model, metrics, log)
+    return Predictor(CONTRACT, model, metrics, log)
 
 
 def test_a_degraded_answer_says_so_everywhere(
-    broken: Answers, log: PredictionLog, tmp_path: Path, model: ServedModel
+    broken: Predictor, log: PredictionLog, tmp_path: Path, model: ServedModel
 ) -> None:
-    alone = broken.one(CUSTOMERS[0], Asked())
+    alone = broken.predict(CUSTOMERS[0], RequestContext())
     batch = many(broken, CUSTOMERS[:3])
     assert batch.degraded
     for customer, one in zip(
@@ -192,7 +194,7 @@ def test_a_batch_is_degraded_where_a_part_of_it_is(
     bodies = [body | {"location": "Berlin"} for body in BODIES]
     bodies[place]["location"] = "Paris"
     of = [MODEL.model_validate(body) for body in bodies]
-    batch = many(Answers(CONTRACT, model, metrics, None), of)
+    batch = many(Predictor(CONTRACT, model, metrics, None), of)
     assert batch.degraded
     chunks = [i // CHUNK for i, one in enumerate(batch.predictions) if one.degraded]
     assert set(chunks) == {place // CHUNK}
@@ -207,9 +209,9 @@ def test_with_no_scorer_left_nothing_is_counted_as_predicted(
         (folder / name).unlink()
     opened = metrics.breaker_opened
     model = ServedModel(folder, CONTRACT, failures=2, seconds=30, opened=opened)
-    answers = Answers(CONTRACT, model, metrics, log)
+    answers = Predictor(CONTRACT, model, metrics, log)
     with pytest.raises(Unavailable):
-        answers.one(CUSTOMERS[0], Asked())
+        answers.predict(CUSTOMERS[0], RequestContext())
     with pytest.raises(Unavailable):
         many(answers, CUSTOMERS[:3])
     log.close(10)
@@ -218,7 +220,7 @@ def test_with_no_scorer_left_nothing_is_counted_as_predicted(
     assert metric("churn_prediction_latency_seconds_count", endpoint="/predict") == 0
 
 
-def test_a_batch_lets_others_have_their_turn(answers: Answers) -> None:
+def test_a_batch_lets_others_have_their_turn(answers: Predictor) -> None:
     """A request that comes meanwhile waits for one chunk, not for the batch."""
     turns = 0
 
@@ -230,7 +232,7 @@ def test_a_batch_lets_others_have_their_turn(answers: Answers) -> None:
 
     async def both() -> None:
         waiting = asyncio.create_task(other())
-        await answers.many(CUSTOMERS, Asked())
+        await answers.predict_batch(CUSTOMERS, RequestContext())
         waiting.cancel()
 
     asyncio.run(both())

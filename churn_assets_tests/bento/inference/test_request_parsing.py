@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from churn_service.inference import request_parsing as reading
-from churn_service.inference.request_parsing import MOST_CUSTOMERS, Reader
+from churn_service.inference.request_parsing import MOST_CUSTOMERS, RequestParser
 from churn_service.problems import CHECKS, Fault, Problem
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from churn_assets_tests.bento.expected import CUSTOMER, MODEL, changed
 from churn_assets_tests.bentos import CONTRACT, customers
 
-READER = Reader(CONTRACT)
+PARSER = RequestParser(CONTRACT)
 
 SCALARS = (
     st.none()
@@ -42,7 +42,7 @@ def bodies(draw: st.DrawFn) -> dict[str, Any]:
 
 def refusal(body: bytes) -> Problem:
     with pytest.raises(Problem) as caught:
-        READER.customer(body)
+        PARSER.parse_customer(body)
     return caught.value
 
 
@@ -102,7 +102,7 @@ def test_every_fault_points_at_its_place(body: dict[str, Any]) -> None:
             holds(fault, body)
     else:
         # Nothing became something else: what was read is what was sent, and of the same kind.
-        read = READER.customer(text).model_dump()
+        read = PARSER.parse_customer(text).model_dump()
         expected = dict.fromkeys(CUSTOMER) | body
         assert read == expected
         kinds = {name: isinstance(value, str | bool) for name, value in read.items()}
@@ -147,7 +147,7 @@ def test_a_fault_is_against_a_check(field: str, value: str, check: str) -> None:
     [("age", "18"), ("age", "110"), ("age", "45.0"), ("customer_id", f'"{"x" * 100}"')],
 )
 def test_what_is_at_a_limit_is_read(field: str, value: str) -> None:
-    assert getattr(READER.customer(changed(field, value)), field) == json.loads(value)
+    assert getattr(PARSER.parse_customer(changed(field, value)), field) == json.loads(value)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_what_is_no_json_is_malformed(body: bytes) -> None:
     problem = refusal(body)
     assert (problem.kind, list(problem.faults)) == ("malformed", [])
     with pytest.raises(Problem) as caught:
-        READER.batch(body, skip=True)
+        PARSER.parse_batch(body, skip=True)
     assert caught.value.kind == "malformed"
 
 
@@ -178,7 +178,7 @@ def test_a_text_is_read_where_the_graph_would_not_trim_it() -> None:
 
     def refused(text: str) -> bool:
         try:
-            READER.customer(changed("location", json.dumps(text)))
+            PARSER.parse_customer(changed("location", json.dumps(text)))
         except Problem:
             return True
         return False
@@ -205,32 +205,32 @@ def test_a_batch_is_read_as_its_customers_are(rows: list[Any]) -> None:
     good, faults = [], []
     for i, row in enumerate(rows):
         try:
-            good.append(READER.customer(json.dumps(row).encode()))
+            good.append(PARSER.parse_customer(json.dumps(row).encode()))
         except Problem as problem:
             for fault in problem.faults:
                 faults.append((f"/customers/{i}{fault.pointer}", fault.check, fault.value))
                 holds(Fault(faults[-1][0], "-", fault.check, fault.value), {"customers": rows})
     if faults:
         with pytest.raises(Problem) as caught:
-            READER.batch(batch_body(rows), skip=False)
+            PARSER.parse_batch(batch_body(rows), skip=False)
         assert [(f.pointer, f.check, f.value) for f in caught.value.faults] == faults
         assert caught.value.customers == len(rows)
     else:
-        assert READER.batch(batch_body(rows), skip=False).customers == good
+        assert PARSER.parse_batch(batch_body(rows), skip=False).customers == good
     if good:
-        read = READER.batch(batch_body(rows), skip=True)
+        read = PARSER.parse_batch(batch_body(rows), skip=True)
         assert read.customers == good
         assert [(f.pointer, f.check, f.value) for f in read.faults] == faults
         assert read.skipped == len(rows) - len(good)
     else:
         with pytest.raises(Problem):
-            READER.batch(batch_body(rows), skip=True)
+            PARSER.parse_batch(batch_body(rows), skip=True)
 
 
 def test_skipping_changes_no_number_by_a_bit() -> None:
     exact = ["0.1", "1e-300", "5e-324", "999.9999999999999", "123.45678901234567", "7"]
     rows = [changed("avg_data_usage", text).decode() for text in [*exact, "-1"]]
-    batch = READER.batch(('{"customers": [' + ", ".join(rows) + "]}").encode(), skip=True)
+    batch = PARSER.parse_batch(('{"customers": [' + ", ".join(rows) + "]}").encode(), skip=True)
     read = [customer.avg_data_usage for customer in batch.customers]  # type: ignore[attr-defined]
     assert read == [float(text) for text in exact]
 
@@ -249,7 +249,7 @@ def test_skipping_changes_no_number_by_a_bit() -> None:
 )
 def test_a_batch_that_is_wrong_as_a_whole_is_refused(body: Any, pointer: str, skip: bool) -> None:
     with pytest.raises(Problem) as caught:
-        READER.batch(json.dumps(body).encode(), skip=skip)
+        PARSER.parse_batch(json.dumps(body).encode(), skip=skip)
     assert [fault.pointer for fault in caught.value.faults] == [pointer]
     assert caught.value.kind == "validation"
 
@@ -259,10 +259,10 @@ def test_a_batch_that_is_wrong_as_a_whole_is_refused(body: Any, pointer: str, sk
 def test_a_batch_has_so_many_customers_at_most(number: int, skip: bool) -> None:
     body = batch_body([CUSTOMER] * number)
     if number <= MOST_CUSTOMERS:
-        assert len(READER.batch(body, skip=skip).customers) == number
+        assert len(PARSER.parse_batch(body, skip=skip).customers) == number
     else:
         with pytest.raises(Problem) as caught:
-            READER.batch(body, skip=skip)
+            PARSER.parse_batch(body, skip=skip)
         assert [fault.pointer for fault in caught.value.faults] == ["/customers"]
 
 
@@ -273,26 +273,28 @@ def test_so_many_faults_are_listed_at_most(
 ) -> None:
     monkeypatch.setattr(reading, "MOST_FAULTS", most)
     with pytest.raises(Problem) as caught:
-        READER.batch(batch_body([CUSTOMER | {"age": 1}] * 5), skip=skip)
+        PARSER.parse_batch(batch_body([CUSTOMER | {"age": 1}] * 5), skip=skip)
     assert len(caught.value.faults) == listed
     assert "5 problems" in caught.value.detail
 
 
 def test_fields_that_no_customer_has_are_refused_before_each_is_a_fault() -> None:
-    columns = len(READER.customer_model.model_fields)
+    columns = len(PARSER.customer_model.model_fields)
     allowed = {f"x{i}": 0 for i in range(2 * columns - 1)}
     with pytest.raises(Problem) as caught:
-        READER.batch(batch_body([allowed]), skip=False)
+        PARSER.parse_batch(batch_body([allowed]), skip=False)
     assert any(fault.check == "known_fields" for fault in caught.value.faults)
     with pytest.raises(Problem, match="validation") as caught:
-        READER.batch(batch_body([allowed | {f"y{i}": 0 for i in range(99)} | allowed]), skip=True)
+        PARSER.parse_batch(
+            batch_body([allowed | {f"y{i}": 0 for i in range(99)} | allowed]), skip=True
+        )
     assert not caught.value.faults
     assert f"1 customers have {2 * columns - 1 + 99 + 1} fields" in caught.value.detail
 
 
 def test_colons_in_texts_are_no_fields() -> None:
     colons = CUSTOMER | {"location": ":" * 90}
-    assert len(READER.batch(batch_body([colons] * 3), skip=False).customers) == 3
+    assert len(PARSER.parse_batch(batch_body([colons] * 3), skip=False).customers) == 3
 
 
 def test_what_was_refused_is_forgotten_at_once() -> None:
@@ -304,7 +306,7 @@ def test_what_was_refused_is_forgotten_at_once() -> None:
     try:
         for skip in (False, True):
             with pytest.raises(Problem):
-                READER.batch(batch_body([CUSTOMER | {"age": 1}] * 3), skip=skip)
+                PARSER.parse_batch(batch_body([CUSTOMER | {"age": 1}] * 3), skip=skip)
         after = living()
     finally:
         gc.enable()

@@ -16,7 +16,7 @@ from typing import IO, Any
 import pytest
 from churn_service.observability import logs
 from churn_service.observability.logs import PIPE_BUF, QUEUE, RequestLog, iso_time, trace_id
-from churn_service.observability.queue import CHUNK, Handover
+from churn_service.observability.queue import CHUNK, WriteQueue
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -259,7 +259,7 @@ def test_a_failure_to_write_loses_its_rows_only(caplog: pytest.LogCaptureFixture
             raise ValueError("no zeros")
         seen.extend(rows)
 
-    queue: Handover[int, int] = Handover(
+    queue: WriteQueue[int, int] = WriteQueue(
         "numbers", 1_000, range, write, lambda *told: lost.append(told)
     )
     queue.put(CHUNK + 5, CHUNK + 5)
@@ -274,7 +274,7 @@ def test_a_failure_to_write_loses_its_rows_only(caplog: pytest.LogCaptureFixture
 def test_what_is_put_is_written_or_lost(sizes: list[int], limit: int) -> None:
     rows: list[int] = []
     lost: list[int] = []
-    queue: Handover[int, int] = Handover(
+    queue: WriteQueue[int, int] = WriteQueue(
         "rows", limit, range, rows.extend, lambda _, count: lost.append(count)
     )
     for size in sizes:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from churn_service.observability.instruments import WINDOW
-from churn_service.observability.rolling_counts import CheckWindow, ScoreWindow, shares
+from churn_service.observability.rolling_counts import RollingChecks, RollingScores, shares
 from churn_service.problems import CHECKS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from churn_assets_tests.bento.metric_workers import CARD, values
 
 
 def test_ten_thousand_customers_take_milliseconds() -> None:
-    window = ScoreWindow(CARD.scores.edges)
+    window = RollingScores(CARD.scores.edges)
     probabilities = np.random.default_rng(0).random(10_000)
     high = (probabilities >= 0.4).tolist()
     started = time.process_time()
@@ -38,7 +38,7 @@ SCORES = st.lists(st.tuples(st.sampled_from((0.0, 0.1, 0.15, 0.2, 0.4, 1.0)), st
 def test_window_of_scores_is_the_last_thousand(
     batches: list[tuple[list[tuple[float, bool]], int]],
 ) -> None:
-    window, last = ScoreWindow(CARD.scores.edges), deque[tuple[float, bool]](maxlen=WINDOW)
+    window, last = RollingScores(CARD.scores.edges), deque[tuple[float, bool]](maxlen=WINDOW)
     for customers, times in batches:
         repeated = customers * times
         last.extend(repeated)
@@ -56,7 +56,7 @@ def test_window_of_scores_is_the_last_thousand(
 
 @given(st.lists(st.tuples(st.sets(st.sampled_from(CHECKS)), st.integers(1, 400))))
 def test_window_of_checks_is_the_last_thousand(customers: list[tuple[set[str], int]]) -> None:
-    window, last = CheckWindow(), deque[set[str]](maxlen=WINDOW)
+    window, last = RollingChecks(), deque[set[str]](maxlen=WINDOW)
     for faults, times in customers:
         for _ in range(times):
             window.add(1, dict.fromkeys(faults, 1))
@@ -73,14 +73,14 @@ def test_window_of_checks_is_the_last_thousand(customers: list[tuple[set[str], i
     [(0, 40), (500, 40), (501, 40 * 499 / 500), (750, 20), (999, 0.08), (1000, 0)],
 )
 def test_batch_leaves_the_window_with_its_share_of_faults(later: int, left: float) -> None:
-    window = CheckWindow()
+    window = RollingChecks()
     window.add(500, {"typed": 40})
     window.add(later, {})
     assert window.counts()["typed", "false"] == pytest.approx(left, rel=1e-12)
 
 
 def test_batch_beyond_the_window_counts_by_its_share() -> None:
-    window = CheckWindow()
+    window = RollingChecks()
     window.add(10_000, {"typed": 500})
     assert window.counts()["typed", "false"] == 50
     assert window.counts()["typed", "true"] == 950
@@ -92,7 +92,7 @@ def test_batch_beyond_the_window_counts_by_its_share() -> None:
     )
 )
 def test_whatever_comes_shares_are_shares(batches: list[tuple[int, Mapping[str, float]]]) -> None:
-    window = CheckWindow()
+    window = RollingChecks()
     for customers, faulty in batches:
         window.add(
             customers, {c: math.floor(s * customers) for c, s in faulty.items() if customers}
