@@ -1,1 +1,1 @@
-"""The vocabulary of a data contract, and the contracts that ship."""
+"""Data contracts: their vocabulary, their loading, and the shipped contracts."""

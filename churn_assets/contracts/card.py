@@ -1,6 +1,6 @@
-"""The model card: what a bento knows of the model that it serves, and where it came from.
+"""Model card: identity, lineage and test metrics of the model that a bento serves.
 
-Free of pandas, like `contract.py`: the process that serves imports this module.
+Free of pandas, like `contract.py`, because the serving process imports this module.
 """
 
 from bisect import bisect_right
@@ -17,14 +17,14 @@ from churn_assets.contracts.contract import Frozen
 Risk = Literal["low", "medium", "high"]
 
 RISKS: tuple[Risk, ...] = ("low", "medium", "high")
-"""In the order of `risk_edges`: below the first one, from the first on, from the second on."""
+"""Risk categories in ascending order, separated by the two values of `risk_edges`."""
 
 PSI_FLOOR = 1e-4
 """An empty bin counts as this share, so that the index stays finite."""
 
 
 def risk_edges(threshold: float) -> tuple[float, float]:
-    """The probabilities from which a risk is medium and high: high from where an offer pays."""
+    """Returns the lowest probabilities of medium and high risk; an offer pays at high risk."""
     return threshold / 2, threshold
 
 
@@ -37,11 +37,12 @@ class Estimate(Frozen):
 
 
 class ScoreDistribution(Frozen):
-    """How the model's probabilities spread over the test rows: what served ones are held against.
+    """Distribution of the model's probabilities over the test rows: the reference for served ones.
 
     Attributes:
-        edges: increasing, strictly within (0, 1); a probability on an edge is in the bin above.
-        shares: of the rows in each of the `len(edges) + 1` bins; they sum to 1.
+        edges: Bin edges, increasing, strictly within (0, 1); a probability on an edge is in the bin
+            above.
+        shares: Share of the rows in each of the `len(edges) + 1` bins; they sum to 1.
     """
 
     edges: tuple[float, ...]
@@ -50,46 +51,47 @@ class ScoreDistribution(Frozen):
     @model_validator(mode="after")
     def _fits(self) -> "ScoreDistribution":
         if len(self.shares) != len(self.edges) + 1:
-            raise ValueError(f"{len(self.edges)} edges bound {len(self.edges) + 1} shares")
+            raise ValueError(f"{len(self.edges)} edges need {len(self.edges) + 1} shares")
         if not all(low < high for low, high in pairwise((0.0, *self.edges, 1.0))):
-            raise ValueError("edges must increase, between 0 and 1")
+            raise ValueError("edges must increase strictly between 0 and 1")
         if min(self.shares) < 0 or not isclose(sum(self.shares), 1):
-            raise ValueError("shares must be of a whole: none below 0, 1 in sum")
+            raise ValueError("shares must not be negative and must sum to 1")
         return self
 
     def stability_index(self, counts: tuple[int, ...]) -> float:
-        """Population stability index of served probabilities against the test rows.
+        """Computes the population stability index of served probabilities against the test rows.
 
-        By Siddiqi, "Credit risk scorecards", 2006: below 0.1 little has moved, above 0.25 much.
+        Below 0.1 the shift is small, above 0.25 it is large (Siddiqi, "Credit risk scorecards",
+        2006).
 
         Args:
-            counts: served customers in each bin, at least one in all.
+            counts: Number of served customers in each bin, at least one in total.
 
         Raises:
-            ValueError: there are none, or the bins are others.
+            ValueError: The total is 0, or the number of bins differs.
         """
         if len(counts) != len(self.shares) or sum(counts) < 1:
-            raise ValueError(f"one customer at least, in {len(self.shares)} bins")
+            raise ValueError(f"counts must have {len(self.shares)} bins and at least one customer")
         served = np.maximum(np.array(counts) / sum(counts), PSI_FLOOR)
         tested = np.maximum(self.shares, PSI_FLOOR)
         return float(((served - tested) * np.log(served / tested)).sum())
 
 
 class ModelCard(Frozen):
-    """One model version.
+    """Card of one model version.
 
     Attributes:
-        name: registered model in MLflow.
-        version: its registered version.
-        chosen: kind of the main model, logistic or boosting.
-        threshold: probability from which an offer pays, as the evaluation report has it.
-        mlflow_run_id: the run that trained it.
-        dagster_run_id: the run that built the bento.
-        table_versions: versions of the lake's tables that it was trained on.
-        test_months: months of the rows that it was evaluated on.
-        test_rows: their number.
-        metrics: on these rows, by name; "accuracy" is at `threshold`.
-        scores: its probabilities of these rows.
+        name: Name of the registered model in MLflow.
+        version: Registered version of the model.
+        chosen: Kind of the main model, logistic or boosting.
+        threshold: Probability from which an offer pays, as in the evaluation report.
+        mlflow_run_id: Id of the run that trained the model.
+        dagster_run_id: Id of the run that built the bento.
+        table_versions: Versions of the lake's tables that the model was trained on.
+        test_months: Months of the rows that the model was evaluated on.
+        test_rows: Number of these rows.
+        metrics: Metrics on these rows by name; "accuracy" is at `threshold`.
+        scores: Distribution of the model's probabilities of these rows.
     """
 
     name: str
@@ -109,17 +111,17 @@ class ModelCard(Frozen):
     scores: ScoreDistribution
 
     def risk_category(self, probability: float) -> Risk:
-        """High from where an offer pays, medium from half of that, low below."""
+        """Returns high from the threshold on, medium from half of it on, and low below."""
         return RISKS[bisect_right(risk_edges(self.threshold), probability)]
 
 
 class GoldenRows(Frozen):
-    """Invented customers with the probabilities that the bento's scorers gave when it was built.
+    """Synthetic customers with the probabilities that the bento's scorers gave at build time.
 
     Attributes:
-        customers: request bodies without faults.
-        main: probability of each by the main scorer, to the bit.
-        fallback: probability of each by the fallback scorer.
+        customers: Valid request bodies.
+        main: Probability of each customer by the main scorer, exact to the bit.
+        fallback: Probability of each customer by the fallback scorer.
     """
 
     customers: tuple[dict[str, float | int | str | bool | None], ...]

@@ -1,7 +1,7 @@
-"""What a contract says, as plain frozen data: the one description everything else is derived from.
+"""Data contract as plain frozen data: the single definition from which all else is derived.
 
 This module needs neither pandas nor pandera, so that the service can read a contract from JSON.
-`loading.py` makes a `Contract` out of the file that a team writes.
+`loading.py` builds a `Contract` from the file that a team writes.
 """
 
 import hashlib
@@ -16,28 +16,28 @@ Role = Literal["id", "month", "label", "feature", "ignored"]
 Kind = Literal["text", "number", "category", "flag"]
 
 NUMBER_LIMIT = 1e15
-"""No number beyond plus or minus this is taken for a measurement; it bounds the arithmetic too."""
+"""Largest absolute value that is accepted as a measurement; it also bounds the arithmetic."""
 
 TEXT_LIMIT = 100
-"""Characters that an id or a category may have."""
+"""Maximum length of an id or a category, in characters."""
 
 MONTH = "month"
 """Name of the partition column in every table of the lake."""
 
 
 class Frozen(BaseModel):
-    """Base of what never changes once it is made."""
+    """Base of immutable models without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 class Economics(Frozen):
-    """The money behind a decision, in one currency.
+    """Economic terms of a retention offer, in one currency.
 
     Attributes:
-        value_of_kept_customer: margin that is saved when a customer who would have left stays.
-        cost_of_offer: what one retention offer costs, accepted or not.
-        acceptance_rate: share of would-be leavers who stay because of the offer, in (0, 1].
+        value_of_kept_customer: Margin saved when a customer who would have left stays.
+        cost_of_offer: Cost of one retention offer, accepted or not.
+        acceptance_rate: Share of customers about to leave who stay because of the offer, in (0, 1].
         currency: ISO 4217 code.
     """
 
@@ -50,8 +50,8 @@ class Economics(Frozen):
     def break_even_probability(self) -> float:
         """Churn probability from which an offer pays for itself.
 
-        It is where the expected gain meets the cost (Elkan, "The foundations of cost-sensitive
-        learning", IJCAI 2001); 1.0 where an offer never pays.
+        At this probability the expected gain equals the cost (Elkan, "The foundations of
+        cost-sensitive learning", IJCAI 2001). It is 1.0 if an offer never pays.
         """
         return min(1.0, self.cost_of_offer / (self.acceptance_rate * self.value_of_kept_customer))
 
@@ -60,13 +60,14 @@ class Column(Frozen):
     """One column of the customer snapshot.
 
     Attributes:
-        source_name: what the source calls it.
-        whole: a number without a fractional part.
-        values: the allowed categories, or None where the contract leaves them open.
-        personal: identifies or describes a person; must go when the person asks.
-        sensitive: an attribute that the model is watched on for unequal quality.
-        bands: cut points that turn a number into slices of the evaluation.
-        sliced: the evaluation reports on each of its values.
+        source_name: Name of the column in the source.
+        whole: Whether the number has no fractional part.
+        values: Allowed categories, or None if the contract leaves them open.
+        personal: Whether the column identifies or describes a person; such data must be deleted
+            on that person's request.
+        sensitive: Whether the model is monitored for unequal quality across this attribute.
+        bands: Cut points that turn a number into slices of the evaluation.
+        sliced: Whether the evaluation reports on each value of the column.
     """
 
     name: str
@@ -87,7 +88,7 @@ class Column(Frozen):
 
     @property
     def limits(self) -> str:
-        """The rule on its values in words, for people."""
+        """Rule on the column's values, in words."""
         if self.values is not None:
             return "one of " + ", ".join(self.values)
         if self.kind == "flag":
@@ -115,10 +116,10 @@ class DerivedFeature(Frozen):
 
     @property
     def bound(self) -> Callable[..., Any]:
-        """The function.
+        """The bound function.
 
         Raises:
-            ValueError: there is none yet.
+            ValueError: No function is bound yet.
         """
         if self.function is None:
             raise ValueError(f"derived feature {self.name!r} has no function: call with_functions")
@@ -126,7 +127,7 @@ class DerivedFeature(Frozen):
 
 
 class Contract(Frozen):
-    """A whole data contract. See `docs/data-dictionary.md` for the ones that ship."""
+    """A data contract. `docs/data-dictionary.md` describes the shipped contracts."""
 
     name: str
     version: str
@@ -154,17 +155,17 @@ class Contract(Frozen):
 
     @property
     def month(self) -> Column | None:
-        """The column that says which month a row belongs to, where the source has one."""
+        """Column with the month of a row, if the source has one."""
         return next(iter(self._of_role("month")), None)
 
     @property
     def snapshot(self) -> tuple[Column, ...]:
-        """What a source delivers of a customer; the label comes apart, once it is known."""
+        """Columns that a source delivers for a customer; the label follows later, once known."""
         return self._of_role("id", "feature", "ignored")
 
     @property
     def features(self) -> tuple[Column, ...]:
-        """The columns that a model may see, before derived features."""
+        """Columns that a model may use, without derived features."""
         return self._of_role("feature")
 
     @property
@@ -180,33 +181,34 @@ class Contract(Frozen):
 
     @property
     def model_inputs(self) -> tuple[str, ...]:
-        """Every input of the model: what drift is watched on."""
+        """Names of all model inputs; drift is monitored on each of them."""
         return (*self.numbers, *self.categories)
 
     @property
     def slices(self) -> tuple[Column, ...]:
-        """Columns by whose values or bands the evaluation is repeated."""
+        """Columns whose values or bands define the slices of the evaluation."""
         return tuple(c for c in self.features if c.sensitive or c.sliced or c.bands)
 
     @property
     def fingerprint(self) -> str:
-        """Changes when anything in the contract does."""
+        """Hash of the contract; it changes when any part of the contract changes."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     def derive(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Computes every derived feature.
 
         Args:
-            columns: values of the contract's features by name: arrays of shape (n,), or scalars
+            columns: Values of the contract's features by name: arrays of shape (n,), or scalars
                 for one customer. Numbers and flags are float64 with NaN for null.
 
         Returns:
-            Float64 values of the same shape by feature name; what is not finite is NaN.
+            Float64 values of the same shape by feature name; NaN if a value is not finite or is
+            beyond `NUMBER_LIMIT`.
         """
         return {feature.name: _apply(feature, columns) for feature in self.derived}
 
     def derived_module(self) -> str:
-        """Source code of a module with every derived feature, for a process without pandas."""
+        """Returns the source code of a module with all derived features, for use without pandas."""
         head = '"""Derived features, copied from the contract word for word."""\n'
         return "\n\n".join(
             [head + "from __future__ import annotations\n\nimport numpy as np\n"]
@@ -214,13 +216,13 @@ class Contract(Frozen):
         )
 
     def with_functions(self, module: object) -> "Contract":
-        """This contract, its derived features bound to the functions of `module`."""
+        """Returns this contract with its derived features bound to the functions of `module`."""
         bound = (f.model_copy(update={"function": getattr(module, f.name)}) for f in self.derived)
         return self.model_copy(update={"derived": tuple(bound)})
 
 
 def _apply(feature: DerivedFeature, columns: Mapping[str, Any]) -> Any:
-    # A Python float would raise where an array gives inf: numpy scalars follow the arrays' rules.
+    # A Python float would raise an error where an array gives inf; numpy scalars act like arrays.
     inputs = [
         np.float64(value) if isinstance(value := columns[name], int | float) else value
         for name in feature.inputs
@@ -231,5 +233,5 @@ def _apply(feature: DerivedFeature, columns: Mapping[str, Any]) -> Any:
 
 
 def parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of a function's parameters, in order."""
+    """Returns the names of a function's parameters, in order."""
     return tuple(inspect.signature(function).parameters)

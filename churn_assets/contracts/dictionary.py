@@ -1,4 +1,4 @@
-"""The data dictionary: every shipped contract for people to read.
+"""Data dictionary: all shipped contracts as one Markdown page.
 
 `python -m churn_assets.contracts.dictionary` prints docs/data-dictionary.md.
 """
@@ -10,13 +10,13 @@ from churn_assets.contracts.loading import SHIPPED_NAMES, load_contract
 
 HEAD = """# Data dictionary
 
-Generated from the contracts by `make docs`; a test keeps it current. *Personal* data goes when
-the person asks; a *sensitive* attribute is one by which the evaluation is repeated, group by group.
+Generated from the contracts by `make docs`; a test keeps it current. *Personal* data is deleted
+at the person's request. The evaluation is repeated for each group of a *sensitive* attribute.
 """
 
 
 def dictionary() -> str:
-    """The whole page, as Markdown."""
+    """Returns the whole page as Markdown."""
     return "\n".join([HEAD, *(_section(load_contract(name)) for name in SHIPPED_NAMES)])
 
 
@@ -25,10 +25,11 @@ def _section(contract: Contract) -> str:
     lines = [
         f"## `{contract.name}` {contract.version}",
         "",
-        f"{contract.description} Churn is leaving within {contract.horizon_months} month(s). "
-        f"A kept customer is worth {money.value_of_kept_customer:g} {money.currency}, an offer "
-        f"costs {money.cost_of_offer:g} {money.currency}, {money.acceptance_rate:.0%} of leavers "
-        f"accept one: offers pay from a probability of {money.break_even_probability:.3f}.",
+        f"{contract.description} Churn means leaving within {contract.horizon_months} "
+        f"month(s). A retained customer is worth {money.value_of_kept_customer:g} "
+        f"{money.currency}, an offer costs {money.cost_of_offer:g} {money.currency}, and "
+        f"{money.acceptance_rate:.0%} of the customers about to leave accept it: offers pay from a "
+        f"churn probability of {money.break_even_probability:.3f}.",
         "",
         "| column | role | meaning | values | unit | null | marks |",
         "|---|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Loads a contract file and says everything that is wrong with it at once."""
+"""Loading of contract files; all faults of a file are reported at once."""
 
 import builtins
 import dis
@@ -24,7 +24,7 @@ from churn_assets.contracts.contract import (
     Kind,
     parameter_names,
 )
-from churn_assets.contracts.vocabulary import MARKS, CustomerContract, Economics
+from churn_assets.contracts.vocabulary import METADATA_KEY, CustomerContract, Economics
 
 SHIPPED = Path(__file__).parent
 SHIPPED_NAMES = ("ibm_telco", "telecom")
@@ -48,10 +48,10 @@ class ContractError(ValueError):
 
 
 def load_contract(name_or_path: str) -> Contract:
-    """Loads a shipped contract by its name, or a team's own by the path of its file.
+    """Loads a shipped contract by name, or a team's own contract by file path.
 
     Raises:
-        ContractError: the file is missing, does not import, or breaks a rule of the vocabulary.
+        ContractError: The file is missing, does not import, or breaks a rule of the vocabulary.
     """
     path = _path_of(name_or_path)
     module = _import(path)
@@ -65,16 +65,17 @@ def load_contract(name_or_path: str) -> Contract:
     if len(models) != 1:
         found = ", ".join(model.__name__ for model in models) or "none"
         raise ContractError(
-            path.stem, [f"{path} must define one subclass of CustomerContract, found: {found}"]
+            path.stem,
+            [f"{path} must define exactly one subclass of CustomerContract, found: {found}"],
         )
     return contract_of(models[0], path.stem)
 
 
 def contract_of(model: type[CustomerContract], name: str) -> Contract:
-    """Reads a contract off its pandera model.
+    """Builds a contract from its pandera model.
 
     Raises:
-        ContractError: with every rule of the vocabulary that the model breaks.
+        ContractError: The model breaks rules of the vocabulary; the message lists all of them.
     """
     faults: list[str] = []
     columns = _columns(model, faults)
@@ -84,11 +85,13 @@ def contract_of(model: type[CustomerContract], name: str) -> Contract:
     if not isinstance(terms.economics, Economics):
         faults.append("no economics: add __terms__ = Terms(economics=Economics(...))")
     if not isinstance(terms.horizon_months, int) or terms.horizon_months < 1:
-        faults.append(f"horizon_months is {terms.horizon_months!r}: must be a whole number from 1")
+        faults.append(
+            f"horizon_months is {terms.horizon_months!r}: must be a whole number, at least 1"
+        )
     if not (model.__doc__ or "").strip():
         faults.append(f"class {model.__name__} has no docstring: say what one row is")
     if not name.isidentifier():
-        faults.append(f"name {name!r} (of the file) must be a Python identifier: it names tables")
+        faults.append(f"file name {name!r} must be a Python identifier: tables are named after it")
     if faults or terms.economics is None:
         raise ContractError(name, faults)
     contract = Contract(
@@ -132,7 +135,7 @@ def _import(path: Path) -> ModuleType:
         raise ContractError(path.stem, list(_validation_faults(error))) from error
     except Exception as error:
         raise ContractError(
-            path.stem, [f"{path} does not import: {type(error).__name__}: {error}"]
+            path.stem, [f"{path} cannot be imported: {type(error).__name__}: {error}"]
         ) from error
     return module
 
@@ -147,23 +150,23 @@ def _columns(model: type[CustomerContract], faults: list[str]) -> list[Column]:
     columns = []
     for name, annotation in _annotations(model).items():
         field = inspect.getattr_static(model, name, None)
-        marks = (field.metadata or {}).get(MARKS) if isinstance(field, FieldInfo) else None
-        if not isinstance(field, FieldInfo) or marks is None:
-            faults.append(f"column {name!r} is not made by a helper of the vocabulary")
+        stored = (field.metadata or {}).get(METADATA_KEY) if isinstance(field, FieldInfo) else None
+        if not isinstance(field, FieldInfo) or stored is None:
+            faults.append(f"column {name!r} must be declared with a helper of the vocabulary")
             continue
-        told = dict(marks)
-        faults += _column_faults(name, annotation, told, field.description or "")
-        misplaced = told.pop("misplaced", {})
-        if misplaced or annotation not in ANNOTATIONS[told["kind"]]:
+        declared = dict(stored)
+        faults += _column_faults(name, annotation, declared, field.description or "")
+        misplaced = declared.pop("misplaced", {})
+        if misplaced or annotation not in ANNOTATIONS[declared["kind"]]:
             continue
-        told["source_name"] = told["source_name"] or name
+        declared["source_name"] = declared["source_name"] or name
         columns.append(
             Column(
                 name=name,
                 description=field.description or "",
                 whole=annotation is int,
                 nullable=field.nullable,
-                **told,
+                **declared,
             )
         )
     return columns
@@ -178,27 +181,27 @@ def _annotations(model: type[CustomerContract]) -> dict[str, Any]:
 
 
 def _column_faults(
-    name: str, annotation: Any, told: dict[str, Any], description: str
+    name: str, annotation: Any, declared: dict[str, Any], description: str
 ) -> Iterator[str]:
-    kind: Kind = told["kind"]
+    kind: Kind = declared["kind"]
     where = f"column {name!r}"
-    for word, value in told.get("misplaced", {}).items():
-        yield f"{where}: {word}={value!r} does not apply to a {kind}"
+    for argument, value in declared.get("misplaced", {}).items():
+        yield f"{where}: {argument}={value!r} does not apply to a {kind}"
     if annotation not in ANNOTATIONS[kind]:
         allowed = " or ".join(t.__name__ for t in ANNOTATIONS[kind])
-        yield f"{where}: a {kind} is annotated {allowed}, not {_name(annotation)}"
-    if name in RESERVED and told["role"] != "month":
+        yield f"{where}: a {kind} must be annotated {allowed}, not {_name(annotation)}"
+    if name in RESERVED and declared["role"] != "month":
         yield f"{where}: the name is reserved for the platform's own column"
     if not description.strip():
         yield f"{where}: has no description"
-    ge, le, bands = told["ge"], told["le"], told.get("bands", ())
+    ge, le, bands = declared["ge"], declared["le"], declared.get("bands", ())
     if ge is not None and le is not None and ge > le:
         yield f"{where}: ge={ge} is above le={le}"
     if list(bands) != sorted(set(bands)):
         yield f"{where}: bands={bands} must increase"
-    if kind == "number" and told.get("sensitive") and not bands:
-        yield f"{where}: a sensitive number needs bands, by which its slices are made"
-    values = told.get("values") or ()
+    if kind == "number" and declared.get("sensitive") and not bands:
+        yield f"{where}: a sensitive number needs bands, which define its slices"
+    values = declared.get("values") or ()
     yield from (f"{where}: value {v!r} is not text" for v in values if not isinstance(v, str))
     repeated = [v for v, times in Counter(values).items() if times > 1]
     yield from (f"{where}: value {v!r} is listed twice" for v in repeated)
@@ -212,7 +215,7 @@ def _role_faults(columns: list[Column]) -> Iterator[str]:
         by_role.setdefault(column.role, []).append(column.name)
     for role, helper in (("id", "customer_id"), ("label", "label")):
         if not by_role[role]:
-            yield f"no {role} column: add one made by {helper}(...)"
+            yield f"no {role} column: add one with {helper}(...)"
         elif len(by_role[role]) > 1:
             yield f"{len(by_role[role])} {role} columns, one allowed: {', '.join(by_role[role])}"
     if len(by_role["month"]) > 1:
@@ -259,21 +262,21 @@ def _derived_faults(
         yield f"{where}: the name is taken"
     for name in parameter_names(function):
         if name not in taken:
-            yield f"{where}: column {name!r} is not there"
+            yield f"{where}: column {name!r} does not exist"
         elif name not in usable:
             yield f"{where}: column {name!r} is not a feature"
-    # Its source is copied into the service, where nothing else of the contract's file exists.
+    # The function's source is copied into the service without the rest of the contract file.
     used = {i.argval for i in dis.get_instructions(function) if i.opname == "LOAD_GLOBAL"}
     for name in sorted(used - {"np"} - set(vars(builtins))):
-        yield f"{where}: uses {name!r}; only its columns and numpy as np are at hand"
+        yield f"{where}: uses {name!r}; only its columns and numpy as np are available"
     if "np" in used and function.__globals__.get("np") is not np:
         yield f"{where}: np must be numpy"
     if function.__closure__:
-        yield f"{where}: must not use the variables of another function"
+        yield f"{where}: must not use variables of an enclosing function"
 
 
 def _elementwise_faults(contract: Contract) -> Iterator[str]:
-    """Shows by trying that a derived feature gives a row alone what it gives it in a column."""
+    """Tests that a derived feature returns the same value for a row alone as in a column."""
     rows = {column.name: _samples(column) for column in contract.features}
     for feature in contract.derived:
         only = contract.model_copy(update={"derived": (feature,)})
@@ -281,20 +284,20 @@ def _elementwise_faults(contract: Contract) -> Iterator[str]:
         try:
             together = only.derive(rows)[feature.name]
             if np.shape(together) != (4,):
-                yield f"{where}: gives shape {np.shape(together)} for columns of shape (4,)"
+                yield f"{where}: returns shape {np.shape(together)} for columns of shape (4,)"
                 continue
             alone = [
                 only.derive({k: v[i] for k, v in rows.items()})[feature.name] for i in range(4)
             ]
-        except Exception as error:  # noqa: BLE001  # the contract's own code: anything may come
+        except Exception as error:  # noqa: BLE001  # contract code may raise anything
             yield f"{where}: raises {type(error).__name__}: {error}"
             continue
         if not np.array_equal(together, np.array(alone, dtype=np.float64), equal_nan=True):
-            yield f"{where}: gives a row other values alone than in a column"
+            yield f"{where}: returns different values for a row alone and in a column"
 
 
 def _samples(column: Column) -> Any:
-    """Four values of the column, the last one null."""
+    """Returns four values of the column, the last one null."""
     if column.kind == "category":
         values = column.values or ("a", "b")
         return np.array([values[0], values[-1], values[0], None], dtype=object)

@@ -1,6 +1,6 @@
-"""What the service accepts for one customer, and what the scorer is given of it.
+"""Request model of one customer, and the conversion of requests to scorer inputs.
 
-Like `contract.py`, free of pandas and pandera: the process that serves imports this module.
+Free of pandas and pandera, like `contract.py`, because the serving process imports this module.
 """
 
 import math
@@ -15,21 +15,21 @@ from churn_assets.contracts.contract import NUMBER_LIMIT, TEXT_LIMIT, Column, Co
 
 Value = float | str | None
 
-INK = r"[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
-"""A character that the graph does not trim. Dialects of patterns differ in what `\\S` is."""
+NON_BLANK = r"[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+"""Pattern of a character that the graph does not trim; `\\S` differs between regex dialects."""
 
 
 def request_model(contract: Contract) -> type[BaseModel]:
-    """The request for one customer: the id and every feature, under the contract's limits.
+    """Builds the request model of one customer: the id and all features, with their limits.
 
-    Types are strict: "12" and true are no numbers. A nullable feature may be null or left out,
-    which is the same; any other must be there, and nothing else may be.
+    Types are strict: "12" and true are not numbers. A nullable feature may be null or left out,
+    with the same meaning. All other fields are required, and unknown fields are refused.
 
     Returns:
-        A model class whose JSON schema is OpenAPI 3.0, with an example.
+        Model class whose JSON schema is OpenAPI 3.0, with an example.
     """
     columns = (contract.id, *contract.features)
-    # A refused value may be personal, so errors do not repeat it: they end up in logs.
+    # Errors end up in logs, so they must not repeat the refused value, which may be personal.
     config = ConfigDict(
         title="Customer",
         strict=True,
@@ -44,10 +44,10 @@ def request_model(contract: Contract) -> type[BaseModel]:
 
 
 class RequestFeatures:
-    """Turns requests into what the scorer takes; made once for a contract.
+    """Conversion of requests to scorer inputs; create it once per contract.
 
     Args:
-        contract: with its derived features bound to functions.
+        contract: Contract with its derived features bound to functions.
     """
 
     def __init__(self, contract: Contract) -> None:
@@ -62,15 +62,15 @@ class RequestFeatures:
         }
 
     def row(self, customer: BaseModel) -> dict[str, Value]:
-        """One customer, for `Scorer.score_one`.
+        """Converts one customer, for `Scorer.score_one`.
 
         Args:
-            customer: an instance of `request_model(contract)`.
+            customer: Instance of `request_model(contract)`.
 
         Returns:
-            Every one of `contract.model_inputs` by name: numbers and flags as float, categories as
-            text, None for null; derived features, the same to the bit as `derive_features` gives a
-            column, as float with NaN for null.
+            All `contract.model_inputs` by name: numbers and flags as float, categories as text,
+            None for null. Derived features are float with NaN for null, bit for bit as
+            `derive_features` computes them for a column.
         """
         given = customer.__dict__
         row: dict[str, Value] = {
@@ -82,7 +82,7 @@ class RequestFeatures:
         return row
 
     def columns(self, customers: Sequence[BaseModel]) -> dict[str, NDArray[Any]]:
-        """Many customers, for `Scorer.score`: arrays of shape (n,) by input name."""
+        """Converts many customers, for `Scorer.score`: arrays of shape (n,) by input name."""
         given = [customer.__dict__ for customer in customers]
         columns: dict[str, NDArray[Any]] = {
             name: np.array([one[name] for one in given], dtype=np.float64) for name in self._numbers
@@ -90,13 +90,13 @@ class RequestFeatures:
             name: np.array([one[name] for one in given], dtype=object) for name in self._categories
         }
         derived = self._contract.derive(columns)
-        # A function of no column, or of none that varies, gives one value for all.
+        # A function that does not depend on any column returns one value for all rows.
         return columns | {
             name: np.broadcast_to(values, len(given)) for name, values in derived.items()
         }
 
     def _derive(self, given: Mapping[str, Any], row: dict[str, Value]) -> None:
-        """The rule of `Contract.derive` for one customer, at a fifth of its cost."""
+        """Applies the rule of `Contract.derive` to one customer, at a fifth of its cost."""
         # Arrays of one row, not scalars: numpy may round a scalar's power or logarithm differently.
         inputs: dict[str, NDArray[Any]] = {
             name: np.array([given[name]], dtype=kind) for name, kind in self._inputs.items()
@@ -109,7 +109,7 @@ class RequestFeatures:
 
 
 def features(customer: BaseModel, contract: Contract) -> dict[str, Value]:
-    """One customer as the scorer takes it, where `RequestFeatures` would be used only once."""
+    """Converts one customer to scorer inputs, for a single use of `RequestFeatures`."""
     return RequestFeatures(contract).row(customer)
 
 
@@ -130,7 +130,10 @@ def _type(column: Column) -> Any:
     if column.kind != "number":
         # The graph reads blank text as null, and quarantines text with spaces around it.
         return Annotated[
-            str, Field(min_length=1, max_length=TEXT_LIMIT, pattern=rf"^{INK}([\s\S]*{INK})?$")
+            str,
+            Field(
+                min_length=1, max_length=TEXT_LIMIT, pattern=rf"^{NON_BLANK}([\s\S]*{NON_BLANK})?$"
+            ),
         ]
     low, high = _bounds(column)
     if column.whole:
@@ -146,7 +149,7 @@ def _bounds(column: Column) -> tuple[float, float]:
 
 
 def _whole(value: Any) -> Any:
-    """JSON has one kind of number: to its schema 12.0 is an integer like 12."""
+    """Converts 12.0 to 12: both are integers in JSON Schema, which has one kind of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -1,4 +1,4 @@
-"""The pandera schemas of the tables, derived from a contract."""
+"""Pandera schemas of the tables, derived from a contract."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from churn_assets.contracts.contract import MONTH, Column, Contract
 
 TEXT = pd.StringDtype("pyarrow")
 SOURCE_ROW = "source_row"
-"""Position of a row in what the source delivered, from 0: the order that decides duplicates."""
+"""Position of a row in the source's delivery, from 0; it decides which duplicate is kept."""
 
 
 def dtypes(contract: Contract) -> dict[str, Any]:
-    """The dtype of every column of the typed tables, by name; storage may have lost it."""
+    """Returns the dtype of every column of the typed tables by name."""
     own: dict[str, Any] = {column.name: _dtype(column) for column in contract.columns}
     return own | {feature.name: "float64" for feature in contract.derived} | {MONTH: TEXT}
 
 
 def typed(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """`frame` with the contract's dtypes re-imposed, for storage does not keep them all."""
+    """Returns `frame` with the contract's dtypes, because storage does not keep all of them."""
     known = dtypes(contract)
     return frame.astype({name: known[name] for name in frame if name in known})
 
 
 def raw_schema(contract: Contract) -> pa.DataFrameSchema:
-    """A snapshot as it was pulled: every column of the contract, as text."""
+    """Returns the schema of a snapshot as pulled: every column of the contract as text."""
     columns = {c.name: pa.Column(TEXT, nullable=True) for c in contract.snapshot}
     return pa.DataFrameSchema(
         columns | {SOURCE_ROW: pa.Column("int64", unique=True)}, strict=True, name="raw_customers"
@@ -33,7 +33,7 @@ def raw_schema(contract: Contract) -> pa.DataFrameSchema:
 
 
 def customer_schema(contract: Contract) -> pa.DataFrameSchema:
-    """Typed rows with every limit of the contract and every check that it adds itself."""
+    """Returns the schema of typed rows: limits of the contract and checks that it adds itself."""
     schema: pa.DataFrameSchema = contract.model.to_schema()
     snapshot = {column.name: column for column in contract.snapshot}
     schema = schema.remove_columns([name for name in schema.columns if name not in snapshot])
@@ -43,7 +43,7 @@ def customer_schema(contract: Contract) -> pa.DataFrameSchema:
 
 
 def feature_schema(contract: Contract) -> pa.DataFrameSchema:
-    """What `validated_features` promises: the contract, one row an id, and derived features."""
+    """Returns the schema of `validated_features`: typed rows, unique ids, derived features."""
     schema = customer_schema(contract).update_column(contract.id.name, unique=True)
     derived = {f.name: pa.Column("float64", nullable=True) for f in contract.derived}
     schema = schema.add_columns(derived | {MONTH: pa.Column(TEXT)})
@@ -52,7 +52,7 @@ def feature_schema(contract: Contract) -> pa.DataFrameSchema:
 
 
 def label_schema(contract: Contract) -> pa.DataFrameSchema:
-    """What `churn_labels` promises: one row an id, and whether the customer left."""
+    """Returns the schema of `churn_labels`: unique ids, and whether the customer left."""
     return pa.DataFrameSchema(
         {
             contract.id.name: pa.Column(TEXT, unique=True),

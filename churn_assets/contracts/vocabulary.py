@@ -1,6 +1,6 @@
-"""The words that a contract file is written in.
+"""Vocabulary of contract files: base class, terms and column helpers.
 
-A contract is one `pandera.DataFrameModel` whose fields are made by these helpers::
+A contract is one `pandera.DataFrameModel` whose fields are declared with these helpers::
 
     class Shop(CustomerContract):
         \"\"\"Customers of the shop at the close of a month.\"\"\"
@@ -17,7 +17,7 @@ A contract is one `pandera.DataFrameModel` whose fields are made by these helper
         )
 
 Limits become pandera checks; checks that a contract adds itself (`@pa.check`,
-`@pa.dataframe_check`) are honoured like these.
+`@pa.dataframe_check`) are applied as well.
 """
 
 from collections.abc import Callable
@@ -43,23 +43,23 @@ __all__ = [
 ]
 
 Values = Any
-"""What a derived feature takes and gives: an array of shape (n,), or a scalar for one customer."""
+"""Input and output of a derived feature: an array of shape (n,), or a scalar for one customer."""
 
-MARKS = "churn"
-"""Key of a pandera field's metadata under which the helpers leave what they were told."""
+METADATA_KEY = "churn"
+"""Key under which the helpers store their arguments in the metadata of a pandera field."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What a contract says beside its columns.
+    """Terms of a contract beyond its columns.
 
     Attributes:
-        economics: the money terms; there is no default.
-        horizon_months: months after the snapshot within which leaving counts as churn.
-        version: of the contract; raise it when the meaning of a column changes.
-        derived: functions whose parameter names are columns and that compute one feature each,
-            by arithmetic and numpy alone, row by row.
-        source: where the data comes from if CHURN_SOURCE is not set.
+        economics: Economic terms; there is no default.
+        horizon_months: Months after the snapshot within which leaving counts as churn.
+        version: Version of the contract; raise it when the meaning of a column changes.
+        derived: Functions that compute one feature each, row by row, with arithmetic and numpy
+            only; their parameter names are columns.
+        source: Source of the data if CHURN_SOURCE is not set.
     """
 
     economics: Economics | None = None
@@ -70,23 +70,23 @@ class Terms:
 
 
 class CustomerContract(pa.DataFrameModel):
-    """Base of every contract. Terms are a dunder for pandera takes other attributes for columns."""
+    """Base of contracts. Terms are a dunder because pandera treats other attributes as columns."""
 
     __terms__: ClassVar[Terms] = Terms()
 
 
 def customer_id(description: str, *, source_name: str = "", personal: bool = True) -> Any:
-    """The column that names a customer, once in a month."""
+    """Declares the column with the customer's id, unique within a month."""
     return _field("id", "text", description, source_name, personal=personal)
 
 
 def month(description: str, *, source_name: str = "") -> Any:
-    """The column that says to which month (YYYY-MM, or a date in it) a row belongs."""
+    """Declares the column with the month of a row (YYYY-MM, or a date in the month)."""
     return _field("month", "text", description, source_name)
 
 
 def label(description: str, *, source_name: str = "") -> Any:
-    """The column that says whether the customer left within the horizon; null while unknown."""
+    """Declares the label: whether the customer left within the horizon; null while unknown."""
     return _field("label", "flag", description, source_name, nullable=True)
 
 
@@ -103,12 +103,12 @@ def number(
     source_name: str = "",
     **misplaced: object,
 ) -> Any:
-    """A measured or counted feature; annotate it `int` for whole numbers, else `float`.
+    """Declares a numeric feature; annotate it `int` for whole numbers, otherwise `float`.
 
     Args:
-        ge: smallest allowed value.
-        le: largest allowed value.
-        bands: increasing cut points; the evaluation reports on each band between them.
+        ge: Smallest allowed value.
+        le: Largest allowed value.
+        bands: Increasing cut points; the evaluation reports on each band between them.
     """
     return _field(
         "feature", "number", description, source_name, nullable=nullable, personal=personal,
@@ -126,7 +126,7 @@ def category(
     source_name: str = "",
     **misplaced: object,
 ) -> Any:
-    """A feature with named values: the ones listed, or any text where none is listed."""
+    """Declares a categorical feature: the listed values, or any text if none is listed."""
     return _field(
         "feature", "category", description, source_name, nullable=nullable, personal=personal,
         sensitive=sensitive, sliced=sliced, values=values or None, misplaced=misplaced,
@@ -143,7 +143,7 @@ def flag(
     source_name: str = "",
     **misplaced: object,
 ) -> Any:
-    """A yes-or-no feature; sources may write true/false, yes/no or 1/0."""
+    """Declares a yes-or-no feature; sources may write true/false, yes/no or 1/0."""
     return _field(
         "feature", "flag", description, source_name, nullable=nullable, personal=personal,
         sensitive=sensitive, sliced=sliced, misplaced=misplaced,
@@ -151,7 +151,7 @@ def flag(
 
 
 def ignored(description: str, *, personal: bool = False, source_name: str = "") -> Any:
-    """A column that is kept as text and that no model ever sees."""
+    """Declares a column that is kept as text and that no model uses."""
     return _field("ignored", "text", description, source_name, nullable=True, personal=personal)
 
 
@@ -165,9 +165,9 @@ def _field(
     ge: float | None = None,
     le: float | None = None,
     values: tuple[str, ...] | None = None,
-    **marks: Any,
+    **extra: Any,
 ) -> Any:
-    told = {"role": role, "kind": kind, "ge": ge, "le": le, "values": values, **marks}
+    declared = {"role": role, "kind": kind, "ge": ge, "le": le, "values": values, **extra}
     return pa.Field(
         nullable=nullable,
         description=description,
@@ -175,5 +175,5 @@ def _field(
         le=le,
         isin=None if values is None else list(values),
         str_length={"max_value": TEXT_LIMIT} if role == "id" or kind == "category" else None,
-        metadata={MARKS: {**told, "source_name": source_name}},
+        metadata={METADATA_KEY: {**declared, "source_name": source_name}},
     )

@@ -1,4 +1,4 @@
-"""Every number that decides whether a check passes, in one place."""
+"""Limits of the asset checks: every number that decides whether a check passes, in one place."""
 
 from typing import Self
 
@@ -6,23 +6,23 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Limits(BaseModel):
-    """Limits of the asset checks; each is overridden by CHURN_LIMITS__<NAME>."""
+    """Limits of the asset checks; CHURN_LIMITS__<NAME> overrides each of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # Data
     max_quarantined_share: float = Field(0.10, ge=0, le=1)
-    """Share of a month's rows that may be quarantined."""
+    """Maximum share of a month's rows that may be quarantined."""
     min_rows_to_usual: float = Field(0.5, ge=0, le=1)
-    """A month may have this share of the median rows of the months before, not fewer."""
+    """Minimum rows of a month, as a share of the median of the earlier months."""
     max_rows_to_usual: float = Field(2.0, ge=1)
-    """A month may have this many times the median rows of the months before, not more."""
+    """Maximum rows of a month, as a multiple of the median of the earlier months."""
     max_null_share: float = Field(0.5, ge=0, le=1)
-    """Share of nulls that a nullable feature may have."""
+    """Maximum share of nulls in a nullable feature."""
     max_label_auc_of_one_feature: float = Field(0.99, ge=0.5, le=1)
-    """A single feature that ranks the labels better than this knows them: a leak."""
+    """A single feature with a higher ROC AUC against the labels counts as a leak."""
     max_unknown_id_share: float = Field(0.01, ge=0, le=1)
-    """Share of a month's labels that may be about ids that its snapshot does not have."""
+    """Maximum share of a month's labels with ids that are not in its snapshot."""
     min_label_rate: float = Field(0.001, ge=0, le=1)
     max_label_rate: float = Field(0.6, ge=0, le=1)
 
@@ -34,7 +34,7 @@ class Limits(BaseModel):
     min_auc: float = Field(0.65, ge=0.5, le=1)
     max_calibration_error: float = Field(0.05, ge=0, le=1)
     min_slice_auc: float = Field(0.55, ge=0, le=1)
-    """A slice is weak when even the upper bound of its 95% interval is below this."""
+    """A slice is weak if even the upper bound of its 95% interval is below this."""
     min_slice_rows_of_each_class: int = Field(20, ge=1)
     """Slices with fewer rows of a class are reported, not judged."""
     min_gain_over_baseline: float = Field(0.0, ge=0)
@@ -43,7 +43,8 @@ class Limits(BaseModel):
     # Drift
     max_drift_p_value: float = Field(0.01, gt=0, lt=1)
     min_drift_effect: float = Field(0.10, gt=0, le=1)
-    """A feature drifts when its corrected p-value is below the one and its effect at least this."""
+    """A feature drifts if its corrected p-value is below `max_drift_p_value` and its effect is at
+    least this."""
     max_null_share_rise: float = Field(0.05, gt=0, le=1)
     max_unseen_share: float = Field(0.05, ge=0, le=1)
     max_prediction_psi: float = Field(0.25, gt=0)
@@ -51,18 +52,18 @@ class Limits(BaseModel):
 
     # Performance
     max_auc_drop: float = Field(0.05, ge=0, le=0.5)
-    """The realised ROC AUC of a month may be so far below that of the test rows, and further only
-    where chance explains it."""
+    """Maximum drop of a month's realised ROC AUC below that of the test rows; a larger drop is
+    allowed only if chance explains it."""
     min_realised_rows_of_each_class: int = Field(20, ge=1)
-    """Months of which fewer customers left, or fewer stayed, are reported, not judged."""
+    """Months with fewer churned or fewer retained customers are reported, not judged."""
 
     # Served traffic
     min_served_rows: int = Field(200, ge=1)
     """Months with fewer predictions are reported, not judged."""
     max_served_differing_share: float = Field(0.0, ge=0, le=1)
-    """Share of the predictions about known customers whose features may differ from the graph's."""
+    """Maximum share of predictions on known customers whose features differ from the graph's."""
     max_unreadable_share: float = Field(0.001, ge=0, le=1)
-    """Share of the prediction log's lines that may be unreadable."""
+    """Maximum share of unreadable lines in the prediction log."""
 
     @model_validator(mode="after")
     def _rates_in_order(self) -> Self:

@@ -1,4 +1,4 @@
-"""What a check has to say: a verdict with its numbers, and numbers that JSON can hold."""
+"""Verdict of a check with its numbers, and floats that JSON can represent."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ class Verdict:
     """The outcome of one check.
 
     Attributes:
-        passed: the check holds.
-        description: why, in a sentence that names the value and the limit.
-        numbers: the values that decided, and their limits, by name.
+        passed: Whether the check passed.
+        description: Reason, in a sentence that names the value and the limit.
+        numbers: Values that decided, and their limits, by name.
     """
 
     passed: bool
@@ -23,14 +23,14 @@ class Verdict:
 
 
 def finite(value: float | None) -> float | None:
-    """`value`, or None where it is no finite number: JSON knows neither NaN nor infinity."""
+    """Returns `value`, or None if it is not finite: JSON has neither NaN nor infinity."""
     return None if value is None or not math.isfinite(value) else float(value)
 
 
 Finite = Annotated[float | None, BeforeValidator(finite)]
-"""A field of a report: a float, or null where the number cannot be computed."""
+"""Field of a report: a float, or null if the number cannot be computed."""
 
 
 def shown(value: float | None, digits: int = 3) -> str:
-    """A number for people, or "undefined"."""
+    """Returns the formatted number, or "undefined" for None."""
     return "undefined" if value is None else f"{value:.{digits}f}"

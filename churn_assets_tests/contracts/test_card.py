@@ -1,4 +1,4 @@
-"""The model card: how served probabilities are held against tested ones, and what is high risk."""
+"""The model card: stability index of served probabilities, validation, and risk categories."""
 
 from datetime import UTC, datetime
 from math import log, nan, nextafter
@@ -24,7 +24,7 @@ COUNTS = st.integers(1, 12).flatmap(
 
 
 def distribution(counts: list[int]) -> ScoreDistribution:
-    """A card's distribution with these counts of rows in its bins."""
+    """Returns a score distribution with these counts of rows in its bins."""
     bins = len(counts)
     return ScoreDistribution(
         edges=tuple(number / bins for number in range(1, bins)),
@@ -32,7 +32,7 @@ def distribution(counts: list[int]) -> ScoreDistribution:
     )
 
 
-def card(**told: Any) -> ModelCard:
+def card(**changes: Any) -> ModelCard:
     return ModelCard(
         **{
             "name": "churn_telecom",
@@ -51,12 +51,12 @@ def card(**told: Any) -> ModelCard:
             "metrics": {"accuracy": Estimate(value=0.9, low=0.85, high=0.95)},
             "scores": QUARTERS,
         }
-        | told
+        | changes
     )
 
 
 def index_by_hand(served: list[float], tested: list[float]) -> float:
-    """Siddiqi's sum, bin by bin."""
+    """Returns Siddiqi's sum, computed bin by bin."""
     total = 0.0
     for actual, expected in zip(served, tested, strict=True):
         actual, expected = max(actual, PSI_FLOOR), max(expected, PSI_FLOOR)
@@ -64,7 +64,7 @@ def index_by_hand(served: list[float], tested: list[float]) -> float:
     return total
 
 
-def test_index_is_the_one_of_the_book() -> None:
+def test_index_matches_the_published_formula() -> None:
     # 0.4, 0.3, 0.2, 0.1 against four quarters, by hand.
     expected = 0.15 * log(1.6) + 0.05 * log(1.2) - 0.05 * log(0.8) - 0.15 * log(0.4)
     assert QUARTERS.stability_index((40, 30, 20, 10)) == pytest.approx(expected, rel=1e-12)
@@ -95,7 +95,7 @@ def test_index_is_never_negative_and_the_same_both_ways(
 
 
 @given(COUNTS, st.integers(1, 1000))
-def test_index_knows_shares_and_not_how_many_were_served(
+def test_index_depends_on_shares_not_on_the_number_served(
     both: tuple[list[int], list[int]], times: int
 ) -> None:
     served, tested = both
@@ -107,31 +107,31 @@ def test_index_knows_shares_and_not_how_many_were_served(
 
 
 @given(COUNTS)
-def test_the_same_shares_have_not_moved(both: tuple[list[int], list[int]]) -> None:
+def test_index_of_identical_shares_is_zero(both: tuple[list[int], list[int]]) -> None:
     assert distribution(both[0]).stability_index(tuple(both[0])) == 0
 
 
 @pytest.mark.parametrize("counts", [(), (1,), (1, 1, 1), (1, 1, 1, 1, 1), (0, 0, 0, 0)])
-def test_counts_of_other_bins_or_of_nobody_have_no_index(counts: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="one customer at least, in 4 bins"):
+def test_counts_with_wrong_bins_or_without_customers_are_refused(counts: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="counts must have 4 bins and at least one customer"):
         QUARTERS.stability_index(counts)
 
 
 @pytest.mark.parametrize(
     ("edges", "shares", "rule"),
     [
-        ((0.5,), (1.0,), "1 edges bound 2 shares"),
-        ((0.5,), (0.5, 0.25, 0.25), "1 edges bound 2 shares"),
-        ((), (), "0 edges bound 1 shares"),
+        ((0.5,), (1.0,), "1 edges need 2 shares"),
+        ((0.5,), (0.5, 0.25, 0.25), "1 edges need 2 shares"),
+        ((), (), "0 edges need 1 shares"),
         ((0.5, 0.5), (0.2, 0.3, 0.5), "edges must increase"),
         ((0.5, 0.4), (0.2, 0.3, 0.5), "edges must increase"),
         ((0.0,), (0.5, 0.5), "between 0 and 1"),
         ((1.0,), (0.5, 0.5), "between 0 and 1"),
         ((nan,), (0.5, 0.5), "edges must increase"),
-        ((0.5,), (-0.1, 1.1), "none below 0"),
-        ((0.5,), (0.5, 0.49), "1 in sum"),
-        ((0.5,), (0.5, 0.51), "1 in sum"),
-        ((0.5,), (0.5, nan), "1 in sum"),
+        ((0.5,), (-0.1, 1.1), "must not be negative"),
+        ((0.5,), (0.5, 0.49), "must sum to 1"),
+        ((0.5,), (0.5, 0.51), "must sum to 1"),
+        ((0.5,), (0.5, nan), "must sum to 1"),
     ],
 )
 def test_edges_and_shares_must_fit(
@@ -150,7 +150,9 @@ def test_edges_and_shares_must_fit(
         (tuple(number / 10 for number in range(1, 10)), (0.1,) * 10),
     ],
 )
-def test_what_fits_is_taken(edges: tuple[float, ...], shares: tuple[float, ...]) -> None:
+def test_valid_edges_and_shares_are_accepted(
+    edges: tuple[float, ...], shares: tuple[float, ...]
+) -> None:
     found = ScoreDistribution(edges=edges, shares=shares)
     assert (found.edges, found.shares) == (edges, shares)
 
@@ -168,7 +170,9 @@ def test_what_fits_is_taken(edges: tuple[float, ...], shares: tuple[float, ...])
         (1.0, "high"),
     ],
 )
-def test_high_is_from_the_threshold_and_medium_from_its_half(probability: float, risk: str) -> None:
+def test_high_risk_starts_at_the_threshold_and_medium_at_its_half(
+    probability: float, risk: str
+) -> None:
     assert card(threshold=0.3).risk_category(probability) == risk
 
 
@@ -189,14 +193,14 @@ def test_risk_rises_with_the_probability(threshold: float, one: float, other: fl
     assert low <= high
 
 
-def test_a_card_survives_its_file() -> None:
-    told = card(metrics={"accuracy": Estimate(value=0.9), "roc_auc": Estimate(value=None)})
-    assert ModelCard.model_validate_json(told.model_dump_json()) == told
+def test_card_round_trips_through_json() -> None:
+    written = card(metrics={"accuracy": Estimate(value=0.9), "roc_auc": Estimate(value=None)})
+    assert ModelCard.model_validate_json(written.model_dump_json()) == written
 
 
 @pytest.mark.parametrize(
     "told", [{"threshold": -0.01}, {"threshold": 1.01}, {"test_rows": 0}, {"surprise": 1}]
 )
-def test_a_card_that_cannot_be_is_refused(told: dict[str, Any]) -> None:
+def test_invalid_card_is_refused(told: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         card(**told)

@@ -65,7 +65,7 @@ def test_shipped_contracts_survive_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED_NAMES)
-def test_derived_features_are_the_same_from_their_copied_source(name: str) -> None:
+def test_derived_features_are_the_same_when_built_from_copied_source(name: str) -> None:
     contract = load_contract(name)
     module = type("module", (), {})()
     exec(contract.derived_module(), vars(module))  # as the bento does, from a file
@@ -89,10 +89,11 @@ def test_derived_features_of_a_contract_without_functions_are_an_error() -> None
         ("    customer_id: str = customer_id(\"Number\")\n", "", "no id column"),
         ("note: str = ignored(\"Anything\")", "m: str = month('a')\n    n: str = month('b')",
          "2 month columns, one allowed: m, n"),
-        ("def visits_a_day(visits)", "def visits_a_day(visit)", "column 'visit' is not there"),
+        ("def visits_a_day(visits)", "def visits_a_day(visit)", "column 'visit' does not exist"),
         ("def visits_a_day(visits)", "def visits_a_day(churned)", "'churned' is not a feature"),
-        ("visits / 30.0", "visits / visits.max()", "other values alone than in a column"),
-        ("visits / 30.0", "float(np.sum(visits))", "gives shape ()"),
+        ("visits / 30.0", "visits / visits.max()",
+         "different values for a row alone and in a column"),
+        ("visits / 30.0", "float(np.sum(visits))", "returns shape ()"),
         ("visits / 30.0", "visits / undefined", "uses 'undefined'"),
         ("visits / 30.0", "visits[0] + int('x')", "raises"),
         ('    """Visits on a day."""\n', "", "no docstring"),
@@ -101,15 +102,15 @@ def test_derived_features_of_a_contract_without_functions_are_an_error() -> None
         ('"basic", "plus"', '"basic", ge=3', "ge=3 does not apply to a category"),
         ('"basic", "plus"', '"basic", "basic"', "'basic' is listed twice"),
         ('"basic", "plus"', "*map(str, range(201))", "201 values"),
-        ("plan: str", "plan: float", "a category is annotated str, not float"),
-        ("visits: int", "visits: str", "a number is annotated int or float, not str"),
+        ("plan: str", "plan: float", "a category must be annotated str, not float"),
+        ("visits: int", "visits: str", "a number must be annotated int or float, not str"),
         ("ge=0, le=500", "ge=501, le=500", "ge=501 is above le=500"),
         ("ge=0, le=500", "bands=(3, 2)", "bands=(3, 2) must increase"),
         ("ge=0, le=500", "sensitive=True", "a sensitive number needs bands"),
         ('number("Visits"', 'number(""', "has no description"),
         ("visits: int", "split: int", "reserved"),
         ('ignored("Anything")', 'ignored("Anything", source_name="plan")', "is read by 2 columns"),
-        ('ignored("Anything")', "3", "not made by a helper"),
+        ('ignored("Anything")', "3", "must be declared with a helper"),
         ("acceptance_rate=0.3", "acceptance_rate=3", "acceptance_rate is 3"),
         ("derived=(", "horizon_months=0, derived=(", "horizon_months is 0"),
         ('    """Customers of a shop."""\n', "", "no docstring: say what one row is"),
@@ -123,7 +124,7 @@ def test_each_fault_is_named(tmp_path: Path, old: str, new: str, fault: str) -> 
     assert any(fault in text for text in found), found
 
 
-def test_all_faults_come_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     text = GOOD.replace("note: str = ignored", "other: str = second_id")
     text = text.replace("visits: int", "visits: str").replace('"plus"', "le=1")
     text = text.replace("economics=Economics(", "version=str(").replace(
@@ -134,12 +135,12 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
         assert any(part in fault for fault in found), (part, found)
 
 
-def test_a_name_that_is_no_contract_says_what_is_allowed() -> None:
+def test_unknown_contract_name_lists_the_shipped_ones() -> None:
     with pytest.raises(ContractError, match="ibm_telco, telecom"):
         load_contract("telecon")
 
 
-def test_a_file_whose_name_cannot_name_tables_is_refused(tmp_path: Path) -> None:
+def test_file_name_must_be_an_identifier(tmp_path: Path) -> None:
     (tmp_path / "my-shop.py").write_text(GOOD)
     with pytest.raises(ContractError, match="'my-shop'"):
         load_contract(str(tmp_path / "my-shop.py"))

@@ -1,4 +1,4 @@
-"""The service takes exactly what the contract allows, and scores it as the graph would."""
+"""Requests: exactly what the contract allows is accepted, with the same features as the graph."""
 
 import json
 import subprocess
@@ -31,10 +31,10 @@ DTYPES: dict[str, Any] = {"flag": "boolean", "category": pd.StringDtype("pyarrow
 each_contract = pytest.mark.parametrize("name", SHIPPED_NAMES)
 
 
-def column(name: str, kind: Any = "number", **told: Any) -> Column:
-    """A feature of a contract made up for a test."""
-    told = {"role": "feature", "description": f"The {name}", **told}
-    return Column(name=name, source_name=name, kind=kind, **told)
+def column(name: str, kind: Any = "number", **fields: Any) -> Column:
+    """Returns a column, by default a feature, for a test contract."""
+    fields = {"role": "feature", "description": f"The {name}", **fields}
+    return Column(name=name, source_name=name, kind=kind, **fields)
 
 
 def contract_with(*columns: Column, derived: tuple[DerivedFeature, ...] = ()) -> Contract:
@@ -65,25 +65,25 @@ def parse(model: type[BaseModel], body: dict[str, Any]) -> BaseModel:
 
 
 def refused(model: type[BaseModel], body: dict[str, Any]) -> list[str]:
-    """The fields for which a body is refused."""
+    """Returns the fields for which a body is refused."""
     with pytest.raises(ValidationError) as caught:
         parse(model, body)
     return [str(fault["loc"][0]) for fault in caught.value.errors()]
 
 
-def values(of: Column) -> st.SearchStrategy[Any]:
-    """Everything that the contract allows in a column, as JSON has it."""
-    if of.values is not None:
-        allowed: st.SearchStrategy[Any] = st.sampled_from(of.values)
-    elif of.kind == "flag":
+def values(field: Column) -> st.SearchStrategy[Any]:
+    """Returns a strategy for all JSON values that the contract allows in a column."""
+    if field.values is not None:
+        allowed: st.SearchStrategy[Any] = st.sampled_from(field.values)
+    elif field.kind == "flag":
         allowed = st.booleans()
-    elif of.kind != "number":
+    elif field.kind != "number":
         allowed = st.text(max_size=TEXT_LIMIT - 2).map(lambda text: f"x{text}x")
     else:
-        low = -NUMBER_LIMIT if of.ge is None else of.ge
-        high = NUMBER_LIMIT if of.le is None else of.le
-        allowed = st.integers(int(low), int(high)) if of.whole else st.floats(low, high)
-    return allowed | st.none() if of.nullable else allowed
+        low = -NUMBER_LIMIT if field.ge is None else field.ge
+        high = NUMBER_LIMIT if field.le is None else field.le
+        allowed = st.integers(int(low), int(high)) if field.whole else st.floats(low, high)
+    return allowed | st.none() if field.nullable else allowed
 
 
 def customers(contract: Contract) -> st.SearchStrategy[list[dict[str, Any]]]:
@@ -108,7 +108,7 @@ def typed_frame(rows: list[dict[str, Any]], contract: Contract) -> pd.DataFrame:
 @each_contract
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_features_are_the_graphs_to_the_bit(name: str, data: st.DataObject) -> None:
+def test_features_equal_those_of_the_graph_bit_for_bit(name: str, data: st.DataObject) -> None:
     contract = CONTRACTS[name]
     rows = data.draw(customers(contract))
     frame = model_frame(derive_features(typed_frame(rows, contract), contract), contract)
@@ -116,7 +116,7 @@ def test_features_are_the_graphs_to_the_bit(name: str, data: st.DataObject) -> N
     assert all(tuple(row) == contract.model_inputs for row in found)
     for number in contract.numbers:
         alone = np.array([row[number] for row in found], dtype=np.float64)
-        # NaN is whatever the processor made of it; of all else every bit counts.
+        # The bits of NaN depend on the processor; all other values must match bit for bit.
         assert np.array_equal(np.isnan(alone), frame[number].isna())
         known = ~np.isnan(alone)
         assert alone[known].tobytes() == frame[number].to_numpy()[known].tobytes()
@@ -154,7 +154,7 @@ def test_every_field_but_a_nullable_one_is_required(name: str) -> None:
 
 
 @each_contract
-def test_numbers_keep_their_limits(name: str) -> None:
+def test_limits_of_numbers_are_enforced(name: str) -> None:
     for field in CONTRACTS[name].features:
         if field.kind != "number":
             continue
@@ -169,7 +169,7 @@ def test_numbers_keep_their_limits(name: str) -> None:
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_a_number_without_limits_keeps_those_of_the_platform(whole: bool) -> None:
+def test_a_number_without_limits_has_those_of_the_platform(whole: bool) -> None:
     model = request_model(contract_with(column("debt", whole=whole)))
     limit = int(NUMBER_LIMIT)
     for allowed in (-limit, 0, limit):
@@ -178,7 +178,7 @@ def test_a_number_without_limits_keeps_those_of_the_platform(whole: bool) -> Non
         assert refused(model, {"number": "1", "debt": beyond}) == ["debt"]
 
 
-def test_limits_between_whole_numbers() -> None:
+def test_fractional_limits_of_whole_numbers() -> None:
     model = request_model(contract_with(column("visits", whole=True, ge=0.5, le=2.5)))
     for allowed in (1, 2):
         assert parse(model, {"number": "1", "visits": allowed})
@@ -213,7 +213,7 @@ def test_limits_between_whole_numbers() -> None:
         ("nonsense", 1),
     ],
 )
-def test_what_is_not_in_the_contract_is_refused(field: str, value: Any) -> None:
+def test_values_outside_the_contract_are_refused(field: str, value: Any) -> None:
     model = MODELS["telecom"]
     assert refused(model, example(model) | {field: value}) == [field]
 
@@ -225,15 +225,15 @@ def test_a_flag_is_true_or_false(value: Any) -> None:
     assert parse(model, example(model) | {"partner": False})
 
 
-def test_numbers_are_told_by_value_not_by_spelling() -> None:
-    """To JSON schema 12.0 is an integer, and 12 a number."""
+def test_whole_numbers_are_recognised_by_value_not_by_spelling() -> None:
+    """In JSON Schema 12.0 is an integer, and 12 is a number."""
     model = MODELS["telecom"]
-    spelt = parse(model, example(model) | {"tenure": 12.0, "avg_data_usage": 3})
-    assert spelt == parse(model, example(model) | {"tenure": 12, "avg_data_usage": 3.0})
-    assert features(spelt, CONTRACTS["telecom"])["tenure"] == 12.0
+    parsed = parse(model, example(model) | {"tenure": 12.0, "avg_data_usage": 3})
+    assert parsed == parse(model, example(model) | {"tenure": 12, "avg_data_usage": 3.0})
+    assert features(parsed, CONTRACTS["telecom"])["tenure"] == 12.0
 
 
-def test_the_longest_text_and_one_that_no_training_saw_are_taken() -> None:
+def test_the_longest_text_and_an_unseen_category_are_accepted() -> None:
     model = MODELS["telecom"]
     for text in ("x" * TEXT_LIMIT, "Ώ"):
         row = features(parse(model, example(model) | {"location": text}), CONTRACTS["telecom"])
@@ -267,18 +267,18 @@ def test_errors_do_not_repeat_values() -> None:
 
 
 @each_contract
-def test_schema_tells_people_what_to_send(name: str) -> None:
+def test_schema_documents_every_field(name: str) -> None:
     contract, schema = CONTRACTS[name], MODELS[name].model_json_schema()
     parse(MODELS[name], schema["example"])
     assert schema["description"] == contract.description
     assert schema["additionalProperties"] is False
     for field in (contract.id, *contract.features):
-        told = schema["properties"][field.name]
-        assert field.description in told["description"]
-        assert field.unit in told["description"]
-        assert told["examples"] == [schema["example"][field.name]]
-        assert told.get("nullable", False) is field.nullable
-        rule = told["anyOf"][0] if field.nullable else told
+        documented = schema["properties"][field.name]
+        assert field.description in documented["description"]
+        assert field.unit in documented["description"]
+        assert documented["examples"] == [schema["example"][field.name]]
+        assert documented.get("nullable", False) is field.nullable
+        rule = documented["anyOf"][0] if field.nullable else documented
         if field.values:
             assert rule["enum"] == list(field.values)
         if field.kind == "number":
@@ -291,5 +291,5 @@ def test_the_service_needs_no_pandas_to_read_a_request() -> None:
         "import sys, churn_assets.contracts.request;"
         "print(sorted({'pandas', 'pandera', 'pyarrow', 'sklearn'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -26,7 +26,7 @@ def test_a_raw_snapshot_must_have_every_column() -> None:
         raw_schema(contract).validate(pd.DataFrame({"customer_id": ["a"]}, dtype="string[pyarrow]"))
 
 
-def test_labels_are_one_row_an_id() -> None:
+def test_label_ids_are_unique() -> None:
     contract = load_contract("telecom")
     twice = pd.DataFrame({"customer_id": ["a", "a"], "churned": [True, False], "month": "2026-01"})
     with pytest.raises(pa.errors.SchemaError, match="duplicate"):

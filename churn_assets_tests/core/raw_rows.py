@@ -1,4 +1,4 @@
-"""Raw rows of the telecom contract for tests: one good customer, and what differs from it."""
+"""Raw rows of the telecom contract for tests: one valid customer, with changes."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ GOOD = {
 
 
 def raw(*changes: dict[str, Any]) -> pd.DataFrame:
-    """One row a change, ids c0, c1, ... unless they are changed."""
+    """Returns one row per change, with ids c0, c1, ... unless they are changed."""
     rows = [GOOD | {"customer_id": f"c{i}"} | change for i, change in enumerate(changes)]
     return pd.DataFrame(rows, dtype=TEXT, columns=list(GOOD)).assign(
         **{SOURCE_ROW: range(len(rows))}

@@ -10,7 +10,7 @@ TEXT = pd.StringDtype("pyarrow")
 
 
 def typed_rows(contract: Contract, rows: int, seed: int = 0) -> pd.DataFrame:
-    """Random features with the dtypes of validated rows, derived features and a month."""
+    """Returns random features with the dtypes of validated rows, derived features and a month."""
     random = np.random.default_rng(seed)
     columns = {column.name: _values(column, rows, random) for column in contract.features}
     frame = derive_features(pd.DataFrame(columns), contract)
@@ -20,7 +20,7 @@ def typed_rows(contract: Contract, rows: int, seed: int = 0) -> pd.DataFrame:
 def with_labels(
     frame: pd.DataFrame, contract: Contract, by: str, seed: int = 0
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """The rows with labels drawn from a hazard that rises with the number `by`; and the hazard."""
+    """Returns the rows with labels drawn from a hazard that rises with `by`, and the hazard."""
     values = frame[by].to_numpy(dtype=np.float64, na_value=np.nan)
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable") / max(len(frame) - 1, 1)
     hazard = 0.02 + 0.6 * ranks**2

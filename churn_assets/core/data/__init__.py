@@ -1,1 +1,1 @@
-"""From text as it was pulled to typed, validated rows, features, and the sides of a split."""
+"""Data preparation: parsing, validation, quality checks, features and splits."""

@@ -1,4 +1,4 @@
-"""From validated rows to what a model takes."""
+"""Derived features, model inputs and request bodies of validated rows."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from churn_assets.contracts.contract import Contract
 
 
 def model_columns(frame: pd.DataFrame, contract: Contract) -> dict[str, NDArray[Any]]:
-    """The model's inputs out of rows with the contract's dtypes, as a scorer takes them.
+    """Returns the model inputs of rows with the contract's dtypes, in the format of a scorer.
 
     Args:
-        frame: rows with the contract's features and derived features.
+        frame: Rows with the contract's features and derived features.
 
     Returns:
         Arrays of shape (n,) by `contract.model_inputs`, in that order: numbers as float64 with
-        NaN for null, categories as objects, text or NaN.
+        NaN for null, categories as objects (text or NaN).
     """
     return {name: _floats(frame[name]) for name in contract.numbers} | {
         name: _objects(frame[name], np.nan) for name in contract.categories
@@ -25,12 +25,12 @@ def model_columns(frame: pd.DataFrame, contract: Contract) -> dict[str, NDArray[
 
 
 def model_frame(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """`model_columns` as a frame, as a pipeline takes them."""
+    """Returns `model_columns` as a frame, the format of a pipeline."""
     return pd.DataFrame(model_columns(frame, contract), index=frame.index)
 
 
 def derive_features(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """`frame` with the contract's derived features added, float64 with NaN for null."""
+    """Returns `frame` with the contract's derived features added, float64 with NaN for null."""
     needed = {name for feature in contract.derived for name in feature.inputs}
     columns = {
         name: _objects(frame[name], None)
@@ -42,7 +42,7 @@ def derive_features(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 
 def requests(frame: pd.DataFrame, contract: Contract) -> list[dict[str, Any]]:
-    """Rows as the service takes them: id and features, as JSON values, null where null."""
+    """Converts rows to request bodies of the service: id and features as JSON values."""
     names = [contract.id.name, *(column.name for column in contract.features)]
     plain = frame[names].astype(object)
     records = plain.where(frame[names].notna(), None).to_dict("records")

@@ -1,4 +1,4 @@
-"""Text to typed values, and which texts could not be read. No value is ever changed silently."""
+"""Parsing of text columns into typed values and faults; no value is ever changed silently."""
 
 from typing import Any
 
@@ -15,20 +15,20 @@ FLAGS = {
     "true": True, "yes": True, "1": True, "1.0": True,
     "false": False, "no": False, "0": False, "0.0": False,
 }  # fmt: skip
-"""1.0 and 0.0 are how pandas writes a flag that has nulls."""
+"""pandas writes a flag that has nulls as 1.0 and 0.0."""
 
 Faults = dict[str, "np.ndarray[Any, np.dtype[np.bool_]]"]
-"""For each rule the rows, as a mask of shape (n,), that break it."""
+"""Mask of the rows that break a rule, shape (n,), by rule."""
 
 
 def parse_column(text: pd.Series, column: Column) -> tuple[pd.Series, Faults]:
-    """Reads one column of text as the kind that the contract gives it.
+    """Parses one column of text into the kind that the contract declares.
 
-    Blank text is null. A value that cannot be read is null in the result and true in the mask of
-    the rule it broke.
+    Blank text becomes null. An unreadable value is null in the result and true in the mask of the
+    rule that it breaks.
 
     Args:
-        text: pyarrow strings, shape (n,).
+        text: Pyarrow strings, shape (n,).
 
     Returns:
         The values in the contract's dtype, and the faults.
@@ -44,7 +44,7 @@ def parse_column(text: pd.Series, column: Column) -> tuple[pd.Series, Faults]:
 
 
 def parse_label(text: pd.Series) -> tuple[pd.Series, Faults]:
-    """Reads a label column; a blank label is null: not known."""
+    """Parses a label column; a blank label is null, which means unknown."""
     arrow = pc.utf8_trim_whitespace(pa.chunked_array(pa.array(text, type=pa.large_string())))
     return _parse_flag(arrow, _mask(pc.equal(arrow, "")), text.index)
 
@@ -54,7 +54,7 @@ def _parse_text(
 ) -> tuple[pd.Series, Faults]:
     faults: Faults = {}
     if column.role == "id" or (column.kind == "category" and column.values is None):
-        # "0001 " and "0001" would be two customers, or two cities.
+        # Otherwise "0001 " and "0001" would be two customers, or two cities.
         arrow = pa.chunked_array(pa.array(text, type=pa.large_string()))
         spaced = ~blank & _mask(pc.not_equal(trimmed, arrow))
         faults["must have no spaces around it"] = spaced
@@ -67,7 +67,7 @@ def _parse_number(
 ) -> tuple[pd.Series, Faults]:
     given = ~blank & _mask(pc.is_valid(text))
     readable = _mask(pc.match_substring_regex(text, NUMBER))
-    unsigned = pc.utf8_ltrim(text, "+")  # Arrow reads a minus, but no plus.
+    unsigned = pc.utf8_ltrim(text, "+")  # Arrow parses a minus, but not a plus.
     values = pc.if_else(pa.array(readable), unsigned, None).cast(pa.float64()).to_numpy()
     faults = {"must be a number": given & ~readable}
     with np.errstate(invalid="ignore"):
@@ -79,7 +79,7 @@ def _parse_number(
     broken = np.isfinite(values) & (values != np.floor(values))
     faults["must be a whole number"] = broken
     null = broken | np.isnan(values)
-    # As pandas would do it, but without looking again whether every value is whole.
+    # Same result as in pandas, without a second test that every value is whole.
     whole = pd.arrays.IntegerArray(np.where(null, 0, values).astype(np.int64), null)
     return pd.Series(whole, index=index), faults
 

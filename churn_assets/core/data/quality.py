@@ -1,4 +1,4 @@
-"""Verdicts on data: what the checks of the tables before training decide."""
+"""Verdicts of the checks on tables, training rows and scorers."""
 
 from collections.abc import Mapping
 
@@ -14,29 +14,29 @@ from churn_assets.core.data.splitting import (
     SPLIT,
     TEST,
     TRAINING,
-    ids_on_two_sides,
-    of_split,
+    ids_in_several_splits,
+    rows_of_split,
 )
 from churn_assets.core.data.validation import Validation
 from churn_assets.core.limits import Limits
 from churn_assets.core.verdict import Verdict
 
 SAME_PROBABILITY = 1e-12
-"""Largest difference between two computations of one probability."""
+"""Largest allowed difference between two computations of the same probability."""
 
 FOLDS = 5
-"""Parts of the rows, each of which takes the rates of its categories from the others."""
+"""Number of folds; each fold takes the rates of its categories from the other folds."""
 
 
 def columns_present(rows: pd.DataFrame, contract: Contract) -> Verdict:
     """The snapshot has every column of the contract, as text."""
     raw_schema(contract).validate(rows)
     names = ", ".join(column.name for column in contract.snapshot)
-    return Verdict(True, f"Every column of the contract is there: {names}.")
+    return Verdict(True, f"Every column of the contract is present: {names}.")
 
 
 def rows_present(rows: int, month: str) -> Verdict:
-    """A month without customers is a fault of the source."""
+    """The month has rows; a month without customers is a fault of the source."""
     return Verdict(
         rows > 0, f"The source delivered {rows:,} rows for {month}; at least 1 is needed.",
         {"rows": rows, "limit": 1},
@@ -44,7 +44,7 @@ def rows_present(rows: int, month: str) -> Verdict:
 
 
 def row_count_as_usual(rows: int, earlier: Mapping[str, int], limits: Limits) -> Verdict:
-    """The month's rows against the median of the months before; passes where there are none."""
+    """The row count is near the median of the earlier months; passes if there are none."""
     if not earlier:
         return Verdict(True, "No earlier month to compare with.", {"rows": rows})
     usual = float(np.median(list(earlier.values())))
@@ -58,28 +58,28 @@ def row_count_as_usual(rows: int, earlier: Mapping[str, int], limits: Limits) ->
 
 
 def label_rate_within_bounds(labels: pd.Series, limits: Limits) -> Verdict:
-    """The share of leavers among known labels is believable."""
+    """The churn rate among known labels is plausible."""
     known = labels.dropna()
     low, high = limits.min_label_rate, limits.max_label_rate
     numbers: dict[str, float | int | str] = {
         "known_labels": len(known), "min_rate": low, "max_rate": high,
     }  # fmt: skip
     if known.empty:
-        return Verdict(False, "No label is known; at least one customer's must be.", numbers)
+        return Verdict(False, "No label is known; at least one must be.", numbers)
     rate = float(known.mean())
     return Verdict(
         low <= rate <= high,
-        f"{rate:.2%} of {len(known):,} customers left; {low:.2%} to {high:.2%} is believable.",
+        f"{rate:.2%} of {len(known):,} customers left; {low:.2%} to {high:.2%} is plausible.",
         {"label_rate": rate, **numbers},
     )
 
 
 def every_id_known(labelled: pd.Series, customers: pd.Series, limits: Limits) -> Verdict:
-    """Labels are about customers of the month's snapshot, not of another; at the limit passes.
+    """The labelled ids are in the month's snapshot; a share of unknown ids at the limit passes.
 
-    A few may be unknown: their rows came without a readable id.
+    A few ids may be unknown, because their rows were delivered without a readable id.
     """
-    # Text of Arrow would be looked up value by value.
+    # pandas would look up Arrow text value by value.
     unknown = labelled[~labelled.astype(object).isin(customers)]
     share = len(unknown) / len(labelled) if len(labelled) else 0.0
     limit = limits.max_unknown_id_share
@@ -93,12 +93,12 @@ def every_id_known(labelled: pd.Series, customers: pd.Series, limits: Limits) ->
 
 
 def quarantined_share_within_limit(validation: Validation, limits: Limits) -> Verdict:
-    """Too many broken rows mean a broken delivery, not broken rows; at the limit passes."""
+    """The delivery as a whole is not broken: few rows are quarantined; at the limit passes."""
     share, limit = validation.quarantined_share, limits.max_quarantined_share
     return Verdict(
         share <= limit and not validation.accepted.empty,
         f"{len(validation.quarantined):,} of {validation.rows:,} rows ({share:.2%}) broke the "
-        f"contract; at most {limit:.2%} may, and one row must be left.",
+        f"contract; at most {limit:.2%} may, and at least one row must be accepted.",
         {
             "quarantined_rows": len(validation.quarantined),
             "quarantined_share": share,
@@ -108,7 +108,7 @@ def quarantined_share_within_limit(validation: Validation, limits: Limits) -> Ve
 
 
 def features_honour_schema(features: pd.DataFrame, contract: Contract) -> Verdict:
-    """The rows that were accepted are as the feature schema promises them."""
+    """The accepted rows satisfy the feature schema."""
     try:
         feature_schema(contract).validate(features, lazy=True)
     except pa.errors.SchemaErrors as errors:
@@ -123,7 +123,7 @@ def features_honour_schema(features: pd.DataFrame, contract: Contract) -> Verdic
 
 
 def months_honour_contract(features: pd.DataFrame, contract: Contract) -> Verdict:
-    """Every month was validated under the contract as it is now, not under an earlier one."""
+    """Every month satisfies the current contract, not only an earlier version of it."""
     broken = [
         f"{month}: {verdict.description}"
         for month, rows in features.groupby(MONTH)
@@ -133,14 +133,14 @@ def months_honour_contract(features: pd.DataFrame, contract: Contract) -> Verdic
     again = "; materialise validated_features of these months again" if broken else ""
     return Verdict(
         not broken,
-        f"{len(broken)} of {months} months break the contract as it is now"
+        f"{len(broken)} of {months} months break the current contract"
         f"{': ' if broken else '.'}{'; '.join(broken)}{again}",
         {"months": months, "broken_months": len(broken), "limit": 0},
     )
 
 
 def nulls_within_limit(features: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
-    """No feature is mostly null; at the limit passes."""
+    """No nullable feature has too many nulls; a share at the limit passes."""
     names = [column.name for column in contract.features if column.nullable]
     shares = features[names].isna().mean().fillna(0.0)
     limit = limits.max_null_share
@@ -154,39 +154,39 @@ def nulls_within_limit(features: pd.DataFrame, contract: Contract, limits: Limit
 
 
 def enough_rows_of_both_classes(rows: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
-    """There is enough to learn from, to calibrate on and to test on."""
+    """There are enough rows of both classes to train, calibrate and test on."""
     label = contract.label.name
-    counts = {split: of_split(rows, split)[label] for split in (TRAINING, CALIBRATION, TEST)}
-    leavers, stayers = int(rows[label].sum()), int((~rows[label]).sum())
-    one_sided = [split for split, labels in counts.items() if labels.nunique() < 2]
+    counts = {split: rows_of_split(rows, split)[label] for split in (TRAINING, CALIBRATION, TEST)}
+    churned, retained = int(rows[label].sum()), int((~rows[label]).sum())
+    incomplete = [split for split, labels in counts.items() if labels.nunique() < 2]
     needed, each = limits.min_labelled_rows, limits.min_rows_of_each_class
-    lacking = f" Without rows of both classes: {', '.join(one_sided)}." if one_sided else ""
+    lacking = f" Splits without both classes: {', '.join(incomplete)}." if incomplete else ""
     return Verdict(
-        len(rows) >= needed and min(leavers, stayers) >= each and not one_sided,
-        f"{len(rows):,} labelled rows: {leavers:,} left, {stayers:,} stayed. At least {needed:,} "
+        len(rows) >= needed and min(churned, retained) >= each and not incomplete,
+        f"{len(rows):,} labelled rows: {churned:,} left, {retained:,} stayed. At least {needed:,} "
         f"rows and {each:,} of each class are needed, both classes in each split.{lacking}",
         {
-            "rows": len(rows), "min_rows": needed, "left": leavers, "stayed": stayers,
+            "rows": len(rows), "min_rows": needed, "left": churned, "stayed": retained,
             "min_rows_of_each_class": each,
         },
     )  # fmt: skip
 
 
 def no_id_on_two_sides(rows: pd.DataFrame, contract: Contract) -> Verdict:
-    """No customer is both learnt from and tested on."""
-    twice = ids_on_two_sides(rows, contract)
+    """No customer is in more than one split."""
+    repeated = ids_in_several_splits(rows, contract)
     return Verdict(
-        not twice,
-        f"{len(twice):,} customers are on more than one side of the split; none may be.",
-        {"ids_on_two_sides": len(twice), "limit": 0},
+        not repeated,
+        f"{len(repeated):,} customers are in more than one split; none may be.",
+        {"ids_on_two_sides": len(repeated), "limit": 0},
     )
 
 
 def no_feature_knows_the_label(rows: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
-    """No single feature ranks the labels all but perfectly, as one made after the fact would.
+    """No single feature ranks the labels almost perfectly, as one recorded afterwards would.
 
-    Whether a feature is null is looked at as well: what is filled in only once a customer has left
-    tells as much by being there as by its value.
+    The nulls of a feature are tested as well: a field that is filled in only after a customer has
+    left reveals the label by its presence as much as by its value.
     """
     limit = limits.max_label_auc_of_one_feature
     numbers: dict[str, float | int | str] = {"limit": limit}
@@ -194,79 +194,80 @@ def no_feature_knows_the_label(rows: pd.DataFrame, contract: Contract, limits: L
     if rows.empty or label.all() or not label.any():
         return Verdict(True, "One class only: nothing to rank.", numbers)
     inputs = model_frame(rows, contract)
-    aucs = {name: _auc_alone(inputs[name], label) for name in contract.model_inputs}
+    aucs = {name: _univariate_auc(inputs[name], label) for name in contract.model_inputs}
     name, auc = max(aucs.items(), key=lambda item: item[1])
     return Verdict(
         auc <= limit,
-        f"The best feature alone, {name}, has ROC AUC {auc:.3f}; above {limit:g} it is a leak.",
+        f"The best single feature, {name}, has ROC AUC {auc:.3f}; above {limit:g} it is a leak.",
         {"feature": name, "auc": auc, **numbers},
     )
 
 
 def scorer_equals_pipeline(scorer: np.ndarray, pipeline: np.ndarray) -> Verdict:
-    """The compiled scorer gives the pipeline's probabilities."""
+    """The compiled scorer returns the pipeline's probabilities."""
     return _same_probabilities("Scorer and pipeline", scorer, pipeline)
 
 
 def answers_as_the_model(answers: np.ndarray, scorer: np.ndarray) -> Verdict:
-    """The served bento gives the scorer's probabilities."""
+    """The served bento returns the scorer's probabilities."""
     return _same_probabilities("Bento and scorer", answers, scorer)
 
 
-def _same_probabilities(who: str, given: np.ndarray, expected: np.ndarray) -> Verdict:
+def _same_probabilities(pair: str, given: np.ndarray, expected: np.ndarray) -> Verdict:
     gap = float(np.abs(given - expected).max(initial=0.0))
     return Verdict(
         gap <= SAME_PROBABILITY,
-        f"{who} differ by at most {gap:.2g} over {len(expected):,} rows; "
+        f"{pair} differ by at most {gap:.2g} over {len(expected):,} rows; "
         f"{SAME_PROBABILITY:g} is allowed.",
         {"largest_difference": gap, "limit": SAME_PROBABILITY, "rows": len(expected)},
     )
 
 
 def reproducible(first: np.ndarray, second: np.ndarray) -> Verdict:
-    """Fitted again from the same rows, the model gives the same probabilities, bit for bit."""
+    """A model fitted again on the same rows gives the same probabilities, bit for bit."""
     differing = int((first != second).sum())
     return Verdict(
         differing == 0,
-        f"Fitted again, {differing:,} of {len(first):,} probabilities differ; none may.",
+        f"After a second fit {differing:,} of {len(first):,} probabilities differ; none may.",
         {"differing_rows": differing, "limit": 0},
     )
 
 
-def _auc_alone(values: pd.Series, label: np.ndarray) -> float:
-    """ROC AUC of one feature, by its values or by its nulls, whichever tells more."""
+def _univariate_auc(values: pd.Series, label: np.ndarray) -> float:
+    """Returns the ROC AUC of one feature by its values or by its nulls, whichever ranks better."""
     from sklearn.metrics import roc_auc_score
 
     by_null = float(roc_auc_score(label, values.isna()))
     if values.dtype == object:
-        # The rates have a direction of their own. The other one would see a leak in any category:
-        # a row's own label is missing from its rate, which is the lower for every one who left.
-        by_value = float(roc_auc_score(label, _rates_elsewhere(values, label)))
+        # Rates have a known direction. The opposite one would show a leak in any category: a row's
+        # own label is missing from its rate, which is therefore lower for churned customers.
+        by_value = float(roc_auc_score(label, _out_of_fold_rates(values, label)))
         return max(by_value, by_null, 1 - by_null)
     numbers = values.fillna(values.median()).fillna(0.0).clip(-1e15, 1e15)
     by_value = float(roc_auc_score(label, numbers))
     return max(by_value, 1 - by_value, by_null, 1 - by_null)
 
 
-def _rates_elsewhere(values: pd.Series, label: np.ndarray) -> np.ndarray:
-    """The rate of each row's category in the other folds; the overall rate where it has no rows.
+def _out_of_fold_rates(values: pd.Series, label: np.ndarray) -> np.ndarray:
+    """Returns the churn rate of each row's category in the other folds, if it has rows there.
 
-    A rate that counted the row itself would give its label away in a category of few rows.
+    Otherwise the rate is the overall one. A rate that included the row itself would reveal its
+    label in a category of few rows.
     """
     codes, names = pd.factorize(values, use_na_sentinel=False)
     folds = np.random.default_rng(0).permutation(len(values)) % FOLDS
     cells, shape = codes * FOLDS + folds, (len(names), FOLDS)
     rows = np.bincount(cells, minlength=len(names) * FOLDS).reshape(shape)
     left = np.bincount(cells, weights=label, minlength=len(names) * FOLDS).reshape(shape)
-    rows_elsewhere = rows.sum(axis=1, keepdims=True) - rows
-    left_elsewhere = left.sum(axis=1, keepdims=True) - left
+    rows_outside = rows.sum(axis=1, keepdims=True) - rows
+    left_outside = left.sum(axis=1, keepdims=True) - left
     rates = np.full(shape, label.mean())
-    np.divide(left_elsewhere, rows_elsewhere, out=rates, where=rows_elsewhere > 0)
+    np.divide(left_outside, rows_outside, out=rates, where=rows_outside > 0)
     return rates[codes, folds]
 
 
 def rows_by_month(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """How many rows each month gives to each split, and the share that left."""
+    """Returns the number of rows and the churn rate by month and split."""
     label = rows[contract.label.name].astype("float64")
     return (
         rows.assign(left=label)

@@ -1,7 +1,7 @@
-"""Splits a snapshot into the rows that honour the contract and the rows that do not, with reasons.
+"""Validation of a snapshot: rows that honour the contract, and quarantined rows with reasons.
 
-The limits are pandera's to check; what text cannot be read (`parsing`) and which rows repeat an
-id is added to what pandera finds, so that a quarantined row carries every rule it broke.
+Pandera checks the limits. Unreadable text (`parsing`) and repeated ids are added to its failures,
+so that a quarantined row carries every rule that it broke.
 """
 
 import json
@@ -21,18 +21,18 @@ FAILURE_COLUMNS = [SOURCE_ROW, "column", "value", "rule"]
 NOT_NULL = "must not be null"
 SHOWN_CHARACTERS = 80
 WHOLE_ROW = "(row)"
-"""Stands for the column of a rule about several columns."""
+"""Column name in the failures of a rule on several columns."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What became of a month's rows; every row is in exactly one of the two tables.
+    """Result of the validation of a month: every row is in exactly one of the two tables.
 
     Attributes:
-        accepted: typed rows with derived features and the month.
-        quarantined: the rejected rows as they came (text), with `reasons`, a JSON list of
+        accepted: Typed rows with derived features and the month.
+        quarantined: Rejected rows as delivered (text), with `reasons`, a JSON list of
             {"column", "value", "rule"}, and the month.
-        failures: one row for each rule that a row broke: source_row, column, value, rule.
+        failures: One row for each rule that a row broke: source_row, column, value, rule.
     """
 
     accepted: pd.DataFrame
@@ -48,7 +48,7 @@ class Validation:
         return len(self.quarantined) / self.rows if self.rows else 0.0
 
     def failures_by_rule(self) -> pd.DataFrame:
-        """Rows that broke each rule, most first, with one example: column, rule, rows, example."""
+        """Counts the rows that broke each rule, most first: column, rule, rows, example."""
         grouped = self.failures.groupby(["column", "rule"], sort=False)
         summary = grouped.agg(rows=(SOURCE_ROW, "nunique"), example=("value", "first"))
         return summary.sort_values("rows", ascending=False, kind="stable").reset_index()
@@ -57,24 +57,24 @@ class Validation:
 def validate(raw: pd.DataFrame, contract: Contract, month: str) -> Validation:
     """Applies the contract to a snapshot.
 
-    Of rows with the same id the last by source order stands, whatever else is wrong with it: it
-    is the source's latest word; the others are quarantined.
+    Of rows with the same id only the last one in source order counts, even if it is invalid,
+    because it is the latest state in the source. The others are quarantined.
 
     Args:
-        raw: text columns of `raw_schema(contract)`, any index.
-        month: YYYY-MM, written into both tables.
+        raw: Text columns of `raw_schema(contract)`, any index.
+        month: Month YYYY-MM, written into both tables.
     """
     raw = raw.sort_values(SOURCE_ROW, ignore_index=True)
     typed, failures = _parse(raw, contract)
-    failures = _joined(
+    failures = _concatenated(
         [failures, _broken_limits(typed, raw, failures, contract), _superseded(raw, contract)]
     )
     rejected = np.zeros(len(raw), dtype=bool)
     rejected[failures[SOURCE_ROW].to_numpy(dtype=np.intp)] = True
     accepted = derive_features(typed[~rejected].reset_index(drop=True), contract)
     return Validation(
-        accepted=_stamped(accepted, month),
-        quarantined=_with_reasons(_stamped(raw[rejected], month), failures),
+        accepted=_with_month(accepted, month),
+        quarantined=_with_reasons(_with_month(raw[rejected], month), failures),
         failures=failures.assign(**{SOURCE_ROW: raw[SOURCE_ROW].to_numpy()[failures[SOURCE_ROW]]}),
     )
 
@@ -86,26 +86,26 @@ def _parse(raw: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, pd.Data
         for rule, mask in faults.items():
             if mask.any():
                 failures.append(_failures(np.flatnonzero(mask), column.name, rule, raw))
-    return pd.DataFrame(typed, index=raw.index), _joined(failures)
+    return pd.DataFrame(typed, index=raw.index), _concatenated(failures)
 
 
 def _broken_limits(
-    typed: pd.DataFrame, raw: pd.DataFrame, unread: pd.DataFrame, contract: Contract
+    typed: pd.DataFrame, raw: pd.DataFrame, unreadable: pd.DataFrame, contract: Contract
 ) -> pd.DataFrame:
     try:
         customer_schema(contract).validate(typed, lazy=True)
     except pa.errors.SchemaErrors as errors:
         cases = errors.failure_cases
         if cases["index"].isna().any():
-            # A check without rows speaks of the whole snapshot: nothing can be set apart for it.
+            # A failure without rows concerns the whole snapshot: no row can be quarantined for it.
             raise
     else:
-        return _joined([])
+        return _concatenated([])
     # A check over several columns repeats its failure for each of them.
     whole_row = cases["schema_context"] == "DataFrameSchema"
     cases["column"] = cases["column"].mask(whole_row, WHOLE_ROW)
     cases = cases.drop_duplicates(["index", "column", "check"])
-    found = _joined(
+    found = _concatenated(
         [
             _failures(
                 group["index"].to_numpy(dtype=np.intp),
@@ -116,10 +116,10 @@ def _broken_limits(
             for (column, check), group in cases.groupby(["column", "check"], sort=False)
         ]
     )
-    # A text that could not be read is null by our own doing: that is no second fault.
-    known = pd.MultiIndex.from_frame(unread[[SOURCE_ROW, "column"]])
-    again = pd.MultiIndex.from_frame(found[[SOURCE_ROW, "column"]]).isin(known)
-    return found[~(again & (found["rule"] == NOT_NULL))]
+    # The parser sets unreadable text to null, so that the null is not a second fault.
+    known = pd.MultiIndex.from_frame(unreadable[[SOURCE_ROW, "column"]])
+    repeated = pd.MultiIndex.from_frame(found[[SOURCE_ROW, "column"]]).isin(known)
+    return found[~(repeated & (found["rule"] == NOT_NULL))]
 
 
 def _superseded(raw: pd.DataFrame, contract: Contract) -> pd.DataFrame:
@@ -131,14 +131,14 @@ def _superseded(raw: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 def _rule(column: str, check: str, contract: Contract) -> str:
     if check == "not_nullable":
         return NOT_NULL
-    # The vocabulary's own limits are said in words; a check that a contract adds has its name.
+    # Limits of the vocabulary are described in words, checks added by a contract by their name.
     if check.startswith(("greater_than", "less_than", "isin", "str_length")):
         return "must be " + contract[column].limits
     return "must pass " + check
 
 
 def _failures(rows: np.ndarray, column: str, rule: str, raw: pd.DataFrame) -> pd.DataFrame:
-    """Failures of one rule; `source_row` is a position in `raw` until the end."""
+    """Returns the failures of one rule; `source_row` is a position in `raw` until the end."""
     if column in raw:
         values = raw[column].iloc[rows].astype(TEXT)
         values = values.where(values.str.len() <= SHOWN_CHARACTERS, values.str[:SHOWN_CHARACTERS])
@@ -147,7 +147,7 @@ def _failures(rows: np.ndarray, column: str, rule: str, raw: pd.DataFrame) -> pd
     return pd.DataFrame({SOURCE_ROW: rows, "column": column, "value": values.array, "rule": rule})
 
 
-def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+def _concatenated(parts: list[pd.DataFrame]) -> pd.DataFrame:
     some = [part for part in parts if len(part)]
     if some:
         return pd.concat(some, ignore_index=True)
@@ -166,5 +166,5 @@ def _with_reasons(quarantined: pd.DataFrame, failures: pd.DataFrame) -> pd.DataF
     ).reset_index(drop=True)
 
 
-def _stamped(frame: pd.DataFrame, month: str) -> pd.DataFrame:
+def _with_month(frame: pd.DataFrame, month: str) -> pd.DataFrame:
     return frame.assign(**{MONTH: pd.Series(month, index=frame.index, dtype=TEXT)})

@@ -1,1 +1,1 @@
-"""How good a model is: metrics with intervals, curves, slices, the evaluation report."""
+"""Model evaluation: metrics with intervals, curves, slices, and the evaluation report."""

@@ -1,4 +1,4 @@
-"""The curves of an evaluation, thinned out for drawing."""
+"""Curves of an evaluation, thinned out for plotting."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,14 @@ MOST_POINTS = 200
 
 
 class Curve(Frozen):
-    """Points to be joined by lines; x and y are equally long."""
+    """Points of a line plot; x and y have the same length."""
 
     x: tuple[float, ...] = ()
     y: tuple[float, ...] = ()
 
 
 class CalibrationBin(Frozen):
-    """Customers of similar probability: what was foreseen and what came.
+    """Customers of similar probability, with predicted and observed churn rate.
 
     Attributes:
         low, high: 95% interval of the churn rate (Wilson, 1927).
@@ -34,12 +34,13 @@ class Curves(Frozen):
     """The curves of one evaluation, each as x and y.
 
     Attributes:
-        roc: false positive rate, true positive rate; empty if a class has no rows.
-        precision_recall: recall, precision; empty without positives.
-        gains: share of customers contacted, highest first; share of all leavers among them.
-        lift: share of customers contacted; churn rate among them over the churn rate of all.
-        profit: threshold, profit per customer if all at or above it get an offer.
-        calibration: groups of about equally many customers by rising probability.
+        roc: False positive rate, true positive rate; empty if a class has no rows.
+        precision_recall: Recall, precision; empty without positives.
+        gains: Share of customers contacted, highest probability first; share of all churned
+            customers among them.
+        lift: Share of customers contacted; churn rate among them over the churn rate of all.
+        profit: Threshold; profit per customer if all at or above it get an offer.
+        calibration: Groups of about equally many customers in ascending order of probability.
     """
 
     roc: Curve
@@ -51,14 +52,14 @@ class Curves(Frozen):
 
 
 class BestThreshold(Frozen):
-    """The threshold with the highest profit on these rows; None: contact nobody."""
+    """Threshold with the highest profit on the evaluated rows; None means to contact nobody."""
 
     threshold: float | None
     profit_per_customer: float
 
 
 def curves(labels: Floats, probabilities: Floats, economics: Economics) -> Curves:
-    """Curves of labels (0.0 or 1.0) and probabilities, both (n,)."""
+    """Computes the curves of labels (0.0 or 1.0) and probabilities, both (n,)."""
     thresholds, rows, hits = _by_threshold(labels, probabilities)
     total, positives = rows[-1], hits[-1]
     negatives = total - positives
@@ -77,7 +78,7 @@ def curves(labels: Floats, probabilities: Floats, economics: Economics) -> Curve
 
 
 def best_threshold(labels: Floats, probabilities: Floats, economics: Economics) -> BestThreshold:
-    """The best of all thresholds, in hindsight: optimistic, for it was chosen on these rows."""
+    """Returns the best threshold in hindsight: optimistic, because it was chosen on these rows."""
     thresholds, rows, hits = _by_threshold(labels, probabilities)
     profits = _profits(rows, hits, economics) / rows[-1]
     best = int(np.argmax(profits))
@@ -87,7 +88,7 @@ def best_threshold(labels: Floats, probabilities: Floats, economics: Economics) 
 
 
 def _by_threshold(labels: Floats, probabilities: Floats) -> tuple[Floats, Floats, Floats]:
-    """Falling distinct probabilities (g,), rows and positives at or above each (g,)."""
+    """Returns descending distinct probabilities, rows and positives at or above each, all (g,)."""
     order = np.argsort(-probabilities, kind="stable")
     p = probabilities[order]
     last = np.flatnonzero(np.diff(p, append=-np.inf))
@@ -96,7 +97,7 @@ def _by_threshold(labels: Floats, probabilities: Floats) -> tuple[Floats, Floats
 
 
 def _profits(rows: Floats, hits: Floats, economics: Economics) -> Floats:
-    """Profit over all customers at each threshold, (g,)."""
+    """Returns the profit over all customers at each threshold, (g,)."""
     miss, hit = row_gain(np.array([0.0, 1.0]), economics)
     profits: Floats = hits * hit + (rows - hits) * miss
     return profits
@@ -107,7 +108,7 @@ def _from_zero(x: Floats, y: Floats) -> Curve:
 
 
 def _thinned(x: Floats, y: Floats) -> Curve:
-    """At most `MOST_POINTS` of the points, evenly, with the first and the last."""
+    """Returns at most `MOST_POINTS` evenly spaced points, including the first and the last."""
     count = min(len(x), MOST_POINTS)
     kept: NDArray[np.intp] = np.linspace(0, len(x) - 1, count).round().astype(np.intp)
     return Curve(x=tuple(x[kept].tolist()), y=tuple(y[kept].tolist()))
@@ -122,7 +123,7 @@ def _calibration(labels: Floats, probabilities: Floats) -> tuple[CalibrationBin,
 
 
 def _calibration_bin(labels: Floats, probabilities: Floats) -> CalibrationBin:
-    from scipy.stats import binomtest  # a second to import
+    from scipy.stats import binomtest  # takes a second to import
 
     interval = binomtest(int(labels.sum()), len(labels)).proportion_ci(method="wilson")
     return CalibrationBin(

@@ -1,4 +1,4 @@
-"""How good a model is on rows that it never saw, and whether that is good enough."""
+"""Evaluation report of a model on test rows, and the checks on it."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from churn_assets.core.verdict import Finite, Verdict, shown
 
 
 class About(Frozen):
-    """Which model and data a report is about, as far as the caller knows."""
+    """Model and data that a report is about, as far as the caller knows."""
 
     model_version: str = ""
     mlflow_run_id: str = ""
@@ -32,11 +32,11 @@ class Profit(Frozen):
     """Money per customer in `currency`, over all customers whether they get an offer or not.
 
     Attributes:
-        threshold: probability from which an offer pays by the contract (Elkan, 2001).
-        contacted_share: customers at or above it.
-        per_customer: the profit there.
-        best: the best threshold in hindsight, a bound on what another threshold could bring.
-        everybody: profit if all get an offer. Contacting nobody brings 0.
+        threshold: Probability from which an offer pays by the contract (Elkan, 2001).
+        contacted_share: Share of customers at or above the threshold.
+        per_customer: Profit at the threshold.
+        best: Best threshold in hindsight, an upper bound on the profit of any other threshold.
+        everybody: Profit if all customers get an offer. Contacting nobody brings 0.
     """
 
     currency: str
@@ -53,11 +53,11 @@ class Profit(Frozen):
 
 
 class Comparison(Frozen):
-    """The model against the simple baseline, both drawn with the same resamples.
+    """Comparison of the model with the simple baseline on the same resamples.
 
     Attributes:
-        log_loss_saved: baseline minus model, in nats a row; positive where the model is better.
-        auc_gained: model minus baseline.
+        log_loss_saved: Baseline minus model, in nats a row; positive if the model is better.
+        auc_gained: Model minus baseline.
     """
 
     baseline_log_loss: Finite
@@ -67,7 +67,7 @@ class Comparison(Frozen):
 
 
 class EvaluationReport(Frozen):
-    """Everything that is known about a model's quality; JSON by `model_dump_json`."""
+    """All results of a model's evaluation; `model_dump_json` converts them to JSON."""
 
     contract_name: str
     contract_version: str
@@ -85,7 +85,7 @@ class EvaluationReport(Frozen):
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
-        """Every check on the report by its name."""
+        """Verdicts of all checks on the report by name."""
         checks = (auc_above_floor, well_calibrated, no_weak_slice, beats_simple_baseline)
         return {check.__name__: check(self) for check in checks}
 
@@ -104,14 +104,15 @@ def evaluate(
     """Evaluates a model on test rows.
 
     Args:
-        test: typed rows with the label, the features and, where there are months, "month". Rows
-            with the same id are drawn together in the resamples.
-        probabilities: the model's churn probabilities of these rows, (n,).
-        baseline: those of the simple baseline, (n,).
-        resamples: bootstrap draws behind each interval, at least 1.
+        test: Typed rows with the label, the features and, if there are months, "month". Rows with
+            the same id are drawn together in the resamples.
+        probabilities: Churn probabilities of these rows by the model, (n,).
+        baseline: Churn probabilities of these rows by the simple baseline, (n,).
+        resamples: Number of bootstrap resamples for each interval, at least 1.
 
     Raises:
-        ValueError: no rows, a null label, or probabilities that are missing or not in [0, 1].
+        ValueError: There are no rows, a label is null, or a probability is missing or not in
+            [0, 1].
     """
     y = labels_of(test, contract)
     model = Scored.of(y, checked_probabilities(probabilities, y), contract.economics)
@@ -148,15 +149,15 @@ def evaluate(
 
 
 def months_of(rows: pd.DataFrame) -> tuple[str, ...]:
-    """The months that there are rows of, in order; none where rows have no month."""
+    """Returns the sorted months of the rows; empty if the rows have no month."""
     return tuple(sorted(set(rows[MONTH].dropna().astype(str)))) if MONTH in rows else ()
 
 
 def labels_of(test: pd.DataFrame, contract: Contract) -> Floats:
-    """Labels of test rows, 0.0 or 1.0, (n,).
+    """Returns the labels of test rows, 0.0 or 1.0, (n,).
 
     Raises:
-        ValueError: there are no rows, or a label is null.
+        ValueError: There are no rows, or a label is null.
     """
     labels = test[contract.label.name]
     if not len(labels):
@@ -167,10 +168,11 @@ def labels_of(test: pd.DataFrame, contract: Contract) -> Floats:
 
 
 def checked_probabilities(probabilities: Floats, labels: Floats) -> Floats:
-    """Probabilities of the rows that have these labels, (n,).
+    """Returns the probabilities of the rows with these labels as an array, (n,).
 
     Raises:
-        ValueError: there is not one for each row, or one is missing or not in [0, 1].
+        ValueError: Their number differs from that of the labels, or one is missing or not in
+            [0, 1].
     """
     p = np.asarray(probabilities, dtype=np.float64)
     if p.shape != labels.shape:
@@ -181,13 +183,13 @@ def checked_probabilities(probabilities: Floats, labels: Floats) -> Floats:
 
 
 def _paired(model: Scored, simple: Scored, weights: Floats) -> Metrics:
-    """The model's metrics, and its differences to the baseline on the very same draws."""
-    ours, theirs = model.metrics(weights), simple.metrics(weights)
-    return ours | {
-        "baseline_log_loss": theirs["log_loss"],
-        "baseline_auc": theirs["roc_auc"],
-        "log_loss_saved": theirs["log_loss"] - ours["log_loss"],
-        "auc_gained": ours["roc_auc"] - theirs["roc_auc"],
+    """Returns the model's metrics and its differences to the baseline on the same resamples."""
+    metrics, baseline = model.metrics(weights), simple.metrics(weights)
+    return metrics | {
+        "baseline_log_loss": baseline["log_loss"],
+        "baseline_auc": baseline["roc_auc"],
+        "log_loss_saved": baseline["log_loss"] - metrics["log_loss"],
+        "auc_gained": metrics["roc_auc"] - baseline["roc_auc"],
     }
 
 
@@ -204,7 +206,7 @@ def _profit(y: Floats, p: Floats, contract: Contract, per_customer: Interval) ->
 
 
 def auc_above_floor(report: EvaluationReport) -> Verdict:
-    """The model ranks customers well enough; at the limit passes."""
+    """The model's ROC AUC is high enough; a value at the limit passes."""
     auc, floor = report.metrics["roc_auc"], report.limits.min_auc
     numbers: dict[str, float | int | str] = {"limit": floor}
     if auc.value is None:
@@ -219,7 +221,7 @@ def auc_above_floor(report: EvaluationReport) -> Verdict:
 
 
 def well_calibrated(report: EvaluationReport) -> Verdict:
-    """Probabilities mean what they say; at the limit passes."""
+    """The model's calibration error is low enough; a value at the limit passes."""
     error, limit = report.metrics["calibration_error"], report.limits.max_calibration_error
     value = error.value or 0.0
     return Verdict(
@@ -231,7 +233,7 @@ def well_calibrated(report: EvaluationReport) -> Verdict:
 
 
 def no_weak_slice(report: EvaluationReport) -> Verdict:
-    """No group of customers is ranked badly; passes where no slice is large enough to judge."""
+    """No slice has a low ROC AUC; passes if no slice is large enough to judge."""
     judged = [one for one in report.slices if one.judged]
     weak = [f"{one.column} {one.value}" for one in judged if one.weak]
     bounds = [one.metrics["roc_auc"].high for one in judged]
@@ -253,7 +255,7 @@ def no_weak_slice(report: EvaluationReport) -> Verdict:
 
 
 def beats_simple_baseline(report: EvaluationReport) -> Verdict:
-    """The model saves log loss against the simple baseline, beyond chance."""
+    """The model's log loss is below that of the simple baseline, beyond chance."""
     saved, limit = report.baseline.log_loss_saved, report.limits.min_gain_over_baseline
     low = saved.low or 0.0
     return Verdict(

@@ -1,8 +1,8 @@
 """Classification metrics for many weightings of the same rows at once.
 
-A bootstrap resample is a weighting: how often each row was drawn. The rows are sorted by score
-once; after that every metric of a thousand resamples is a handful of matrix operations, where
-`sklearn.metrics` would sort a thousand times. The values are those of `sklearn.metrics`.
+A bootstrap resample is a weighting: the number of times that each row was drawn. The rows are
+sorted by score once; after that every metric of a thousand resamples takes a few matrix operations,
+whereas `sklearn.metrics` would sort a thousand times. The values equal those of `sklearn.metrics`.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,13 +19,13 @@ Metrics = dict[str, Floats]
 
 MOST_CALIBRATION_BINS = 10
 LEAST_ROWS_OF_A_BIN = 100
-"""Chance alone moves the churn rate of smaller bins by as much as a model may be wrong."""
+"""In smaller bins chance alone moves the churn rate by as much as a model may be wrong."""
 
 TOP_SHARES = (10, 20, 30)
-"""Percent of the customers, highest score first, on whom lift, recall and precision are taken."""
+"""Percentages of customers, highest score first, at which lift, recall and precision are taken."""
 
 MOST_CELLS = 200_000
-"""Resamples times rows that are worked on at once: 1.6 MB an array, which a cache holds."""
+"""Maximum resamples times rows of a chunk: 1.6 MB an array, which fits into a cache."""
 
 PROFIT_TERM = 3
 """Column of `Scored.terms` with the profit of each row."""
@@ -55,11 +55,11 @@ class Scored:
     """Rows with labels and probabilities, sorted and grouped once for `metrics`.
 
     Attributes:
-        order: row numbers by falling probability, (n,).
-        starts: where in that order each distinct probability begins, (g,).
-        labels: 0.0 or 1.0 in that order, (n,).
-        terms: what each row adds to the metrics that are means and to the calibration bins, in
-            the order of the caller's rows, (n, 4 + bins).
+        order: Row numbers in descending order of probability, (n,).
+        starts: Position in that order at which each distinct probability begins, (g,).
+        labels: Labels in that order, 0.0 or 1.0, (n,).
+        terms: Contributions of each row to the metrics that are means and to the calibration bins,
+            in the order of the caller's rows, (n, 4 + bins).
     """
 
     order: NDArray[np.intp]
@@ -69,11 +69,11 @@ class Scored:
 
     @classmethod
     def of(cls, labels: ArrayLike, probabilities: ArrayLike, economics: Economics) -> "Scored":
-        """Prepares rows.
+        """Sorts and groups rows.
 
         Args:
-            labels: booleans or 0 and 1, (n,).
-            probabilities: of the positive class, (n,).
+            labels: Booleans or 0 and 1, (n,).
+            probabilities: Probabilities of the positive class, (n,).
         """
         y = np.asarray(labels, dtype=np.float64)
         p = np.asarray(probabilities, dtype=np.float64)
@@ -85,7 +85,7 @@ class Scored:
         return cls(order, starts, y[order], np.column_stack((*means, bins)))
 
     def auc_and_profit(self, weights: Floats) -> Metrics:
-        """`roc_auc` and `profit_per_customer` as in `metrics`, in half of the time."""
+        """Computes `roc_auc` and `profit_per_customer` as in `metrics`, in half of the time."""
         both, positive = self._drawn(weights)
         profits = self.terms[:, PROFIT_TERM]
         return {
@@ -94,13 +94,13 @@ class Scored:
         }
 
     def metrics(self, weights: Floats) -> Metrics:
-        """Every metric of `METRICS` for each weighting.
+        """Computes every metric of `METRICS` for each weighting.
 
         Args:
-            weights: non-negative, one row of the matrix a weighting, (b, n).
+            weights: Non-negative weights, one weighting per row of the matrix, (b, n).
 
         Returns:
-            Arrays (b,) by name; NaN where a metric needs a class that has no weight.
+            Arrays (b,) by name; NaN if a metric needs a class that has no weight.
         """
         both, positive = self._drawn(weights)
         cumulated, hits = np.cumsum(both, axis=1), np.cumsum(positive, axis=1)
@@ -125,12 +125,12 @@ class Scored:
         return {name: result[name] for name in METRICS}
 
     def _drawn(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Weight of all rows, and of the positives among them, at each distinct probability."""
+        """Returns the weight of all rows and of the positives at each distinct probability."""
         drawn = weights[:, self.order]
         return self._by_score(drawn), self._by_score(drawn * self.labels)
 
     def _by_score(self, weights: Floats) -> Floats:
-        """Sums columns of the same probability: ties have no order among them."""
+        """Sums the columns of equal probability, because ties have no order."""
         if len(self.starts) == len(self.order):
             return weights
         summed: Floats = np.add.reduceat(weights, self.starts, axis=1)
@@ -138,7 +138,7 @@ class Scored:
 
 
 def _auc(both: Floats, positive: Floats, hits: Floats) -> Floats:
-    """Share of pairs of a positive and a negative in which the positive is above; ties are half."""
+    """Returns the share of positive-negative pairs with the positive above; ties count half."""
     negative = both - positive
     beaten = np.einsum("ij,ij->i", negative, hits - positive / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -147,7 +147,7 @@ def _auc(both: Floats, positive: Floats, hits: Floats) -> Floats:
 
 
 def _hits_at(depth: Floats, cumulated: Floats, hits: Floats) -> Floats:
-    """Weight of the positives among the best `depth` of the weight, linear within a tie."""
+    """Returns the weight of the positives in the top `depth` of the weight, linear in a tie."""
     rows = np.arange(len(depth))
     last = np.minimum((cumulated < depth[:, None]).sum(axis=1), cumulated.shape[1] - 1)
     before = np.maximum(last - 1, 0)
@@ -160,7 +160,7 @@ def _hits_at(depth: Floats, cumulated: Floats, hits: Floats) -> Floats:
 
 
 def calibration_bins(probabilities: Floats) -> NDArray[np.intp]:
-    """Bin of each row: ten bins of equally many rows, fewer below 1,000 rows; ties stay together.
+    """Returns the bin of each row: ten equally large bins, fewer below 1,000 rows; ties share one.
 
     Bins of equal mass estimate the error with less bias than bins of equal width (Roelofs et al.,
     "Mitigating bias in calibration error estimation", AISTATS 2022).
@@ -171,7 +171,7 @@ def calibration_bins(probabilities: Floats) -> NDArray[np.intp]:
 
 
 def row_log_loss(labels: Floats, probabilities: Floats) -> Floats:
-    """Log loss of each row, in nats, probabilities clipped like sklearn's, (n,)."""
+    """Returns the log loss of each row in nats, with probabilities clipped as in sklearn, (n,)."""
     eps = np.finfo(np.float64).eps
     p = np.clip(probabilities, eps, 1 - eps)
     loss: Floats = -np.where(labels > 0, np.log(p), np.log1p(-p))
@@ -179,14 +179,14 @@ def row_log_loss(labels: Floats, probabilities: Floats) -> Floats:
 
 
 def row_gain(labels: Floats, economics: Economics) -> Floats:
-    """What an offer to each customer brings on average, its cost taken off, (n,)."""
+    """Returns the expected gain of an offer to each customer, net of its cost, (n,)."""
     saved = economics.acceptance_rate * economics.value_of_kept_customer
     gain: Floats = labels * saved - economics.cost_of_offer
     return gain
 
 
 def row_profit(labels: Floats, probabilities: Floats, economics: Economics) -> Floats:
-    """The gain of each customer if offers go to all at or above the break-even, (n,)."""
+    """Returns the gain of each customer if all at or above the break-even get an offer, (n,)."""
     contacted = probabilities >= economics.break_even_probability
     profit: Floats = contacted * row_gain(labels, economics)
     return profit
@@ -199,18 +199,18 @@ def bootstrap_weights(
     customers: NDArray[np.intp] | None = None,
     classes: Floats | None = None,
 ) -> Iterator[Floats]:
-    """How often each row is drawn in each resample, in chunks (b, rows) that bound the memory.
+    """Yields how often each row is drawn in each resample, in chunks (b, rows) to limit memory.
 
-    Customers are drawn with replacement, all rows of each together, for a customer's rows are
-    alike. Without `classes` the number of positives varies, as it would in another month. With
-    them those who ever left and those who never did are drawn apart, as many as there are: two
-    models are compared on the mix of customers that is at hand. The same arguments give the same
-    draws, whatever the model.
+    Customers are drawn with replacement, each with all of its rows, because the rows of a customer
+    are similar. Without `classes` the number of positives varies, as it would in another month.
+    With `classes`, customers who ever left and customers who never left are drawn separately, in
+    their actual numbers, so that two models are compared on the actual mix of customers. The same
+    arguments give the same draws, whatever the model.
 
     Args:
-        customers: the customer of each row as a number from 0 on, (rows,); None where each row
-            is another customer's.
-        classes: labels, 0.0 or 1.0, (rows,).
+        customers: Customer of each row as a number from 0, (rows,); None if each row is of a
+            different customer.
+        classes: Labels, 0.0 or 1.0, (rows,).
     """
     random = np.random.default_rng(seed)
     units = rows if customers is None else int(customers.max()) + 1
@@ -227,7 +227,7 @@ def bootstrap_weights(
 def _strata(
     units: int, customers: NDArray[np.intp] | None, classes: Floats | None
 ) -> list[NDArray[np.intp]]:
-    """Groups of customers that are drawn apart."""
+    """Returns the groups of customers that are drawn separately."""
     if classes is None:
         return [np.arange(units)]
     owners = np.arange(units) if customers is None else customers
@@ -236,7 +236,7 @@ def _strata(
 
 
 def _times_drawn(random: np.random.Generator, count: int, units: int) -> NDArray[np.intp]:
-    """How often each of some units is drawn in each of `count` resamples, (count, units)."""
+    """Returns how often each unit is drawn in each of `count` resamples, (count, units)."""
     drawn = random.integers(units, size=(count, units))
     drawn += np.arange(count)[:, None] * units
     return np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
@@ -251,14 +251,14 @@ def bootstrap(
     customers: NDArray[np.intp] | None = None,
     classes: Floats | None = None,
 ) -> dict[str, Interval]:
-    """Values on the rows as they are, with 95% percentile intervals.
+    """Computes values on the original rows, with 95% percentile intervals.
 
     See Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
 
     Args:
-        statistics: from weights (b, rows) to arrays (b,) by name, as `Scored.metrics`.
-        rows: how many rows there are, at least one.
-        customers, classes: as `bootstrap_weights` takes them.
+        statistics: Function of weights (b, rows) to arrays (b,) by name, such as `Scored.metrics`.
+        rows: Number of rows, at least one.
+        customers, classes: As in `bootstrap_weights`.
 
     Returns:
         Intervals by name. Resamples in which a value is undefined are left out of its interval.
@@ -277,7 +277,7 @@ def _interval(name: str, value: float, draws: Floats) -> Interval:
     if not np.isfinite(value) or not len(draws):
         return Interval(value=value, low=None, high=None)
     if name == "calibration_error":
-        # An absolute error grows with any noise, so resamples overstate it: centre them again.
+        # Any noise increases an absolute error, so resamples overstate it: centre them again.
         draws = np.maximum(draws - (np.median(draws) - value), 0.0)
     low, high = np.quantile(draws, (0.025, 0.975))
     return Interval(value=value, low=low, high=high)

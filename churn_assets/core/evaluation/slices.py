@@ -1,4 +1,4 @@
-"""The groups of customers on which the evaluation is repeated."""
+"""Slices: groups of customers for which the evaluation is repeated."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -16,7 +16,7 @@ SLICE_RESAMPLES = 200
 MISSING = "missing"
 OTHERS = "all others"
 MOST_VALUES = 20
-"""Categories of a column that become slices, most frequent first; the rest share one."""
+"""Number of most frequent values of a column with a slice of their own; the rest share one."""
 
 Mask = NDArray[np.bool_]
 
@@ -25,9 +25,9 @@ class Slice(Frozen):
     """One group of customers.
 
     Attributes:
-        metrics: all of `core.metrics.METRICS`, with the group's own customers as the whole.
-        judged: it has enough rows of both classes for a verdict.
-        weak: it is judged, and even the upper bound of its ROC AUC is below the limit.
+        metrics: All of `core.evaluation.metrics.METRICS`, on the customers of the group only.
+        judged: Whether the slice has enough rows of both classes for a verdict.
+        weak: Whether it is judged and even the upper bound of its ROC AUC is below the limit.
     """
 
     column: str
@@ -50,14 +50,14 @@ def evaluate_slices(
     resamples: int,
     seed: int,
 ) -> Iterator[Slice]:
-    """Metrics of every slice of typed rows.
+    """Yields the metrics of every slice of typed rows.
 
     Args:
-        test: rows with the contract's features and, where they are known, ids, (n,).
-        y: labels, 0.0 or 1.0, (n,).
-        p: probabilities, (n,).
-        limits: say which slices are judged and what is weak.
-        resamples: bootstrap draws behind each interval, of which slices take at most 200.
+        test: Rows with the contract's features and, if known, ids, (n,).
+        y: Labels, 0.0 or 1.0, (n,).
+        p: Probabilities, (n,).
+        limits: Limits that decide which slices are judged and which are weak.
+        resamples: Number of bootstrap resamples for each interval; slices use at most 200.
     """
     enough = limits.min_slice_rows_of_each_class
     for column, value, mask in slices_of(test, contract):
@@ -86,7 +86,7 @@ def evaluate_slices(
 
 
 def slices_of(frame: pd.DataFrame, contract: Contract) -> Iterator[tuple[Column, str, Mask]]:
-    """Column, value in words and rows (n,) of every slice that has rows.
+    """Yields the column, the value in words and the row mask (n,) of every slice that has rows.
 
     Slices of one column do not overlap and cover all rows.
     """
@@ -98,7 +98,7 @@ def slices_of(frame: pd.DataFrame, contract: Contract) -> Iterator[tuple[Column,
 
 
 def customers_of(frame: pd.DataFrame, contract: Contract) -> NDArray[np.intp] | None:
-    """The customer of each row as a number from 0 on, (n,); None where each row is another's."""
+    """Returns each row's customer as a number from 0, (n,); None if every id occurs only once."""
     name = contract.id.name
     if name not in frame or frame[name].is_unique:
         return None

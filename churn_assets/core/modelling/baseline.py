@@ -1,4 +1,4 @@
-"""What an analyst would do without machine learning: the churn rate by the best single column."""
+"""Simple baseline without machine learning: the churn rate by the best single column."""
 
 import numpy as np
 import pandas as pd
@@ -8,17 +8,17 @@ from churn_assets.core.evaluation.metrics import Floats, row_log_loss
 
 GROUPS = 10
 PRIOR_ROWS = 20.0
-"""Each group's rate is drawn towards the overall rate as if by this many average customers."""
+"""Each group's rate is shrunk towards the overall rate as if by this many average customers."""
 
 
 class Baseline(Frozen):
     """A table of churn rates by one feature.
 
     Attributes:
-        feature: the model input that the table is by.
-        edges: upper bounds of a number's groups but the last; empty for a category.
-        rates: churn rate by group: by position for a number, by value for a category.
-        overall: churn rate of all training rows; for nulls and for what training never saw.
+        feature: Model input that defines the groups of the table.
+        edges: Upper bounds of a number's groups, except the last group; empty for a category.
+        rates: Churn rate by group: by position for a number, by value for a category.
+        overall: Churn rate of all training rows; used for nulls and for values unseen in training.
     """
 
     feature: str
@@ -28,25 +28,25 @@ class Baseline(Frozen):
     numeric: bool
 
     def predict(self, frame: pd.DataFrame) -> Floats:
-        """Churn probabilities of typed rows with the feature, (n,) in (0, 1)."""
+        """Returns churn probabilities of typed rows with the feature, (n,) in (0, 1)."""
         groups = _groups(frame[self.feature], self.edges if self.numeric else None)
         rates = groups.map(self.rates).fillna(self.overall)
         return np.asarray(rates, dtype=np.float64)
 
 
 def fit_baseline(training: pd.DataFrame, contract: Contract) -> Baseline:
-    """The table of the model input that has the lowest log loss on the training rows.
+    """Returns the table of the model input with the lowest log loss on the training rows.
 
     Args:
-        training: typed rows with the label and every model input.
+        training: Typed rows with the label and every model input.
 
     Raises:
-        ValueError: there are no rows.
+        ValueError: There are no rows.
     """
     if training.empty:
         raise ValueError("there are no training rows to fit a baseline on")
     labels = training[contract.label.name].to_numpy(dtype=np.float64)
-    # Half a row of each class keeps the rate off 0 and 1, where the log loss would be infinite.
+    # Half a row of each class keeps the rate from 0 and 1, where the log loss would be infinite.
     overall = float((labels.sum() + 0.5) / (len(labels) + 1))
     tables = [
         _table(training[name], labels, overall, numeric=name in contract.numbers)
@@ -80,7 +80,7 @@ def _edges(values: pd.Series) -> tuple[float, ...]:
 
 
 def _groups(values: pd.Series, edges: tuple[float, ...] | None) -> pd.Series:
-    """The group of each row as text; None where the value is null."""
+    """Returns the group of each row as text; None if the value is null."""
     if edges is None:
         return values.astype(object).where(values.notna(), None)
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -1,8 +1,8 @@
-"""Compiles a fitted model into a scorer.
+"""Compilation of a fitted model into a scorer.
 
-The only place that reads sklearn's private trees. Everything that the pipeline does to an input
-before the model sees it is found by sending probes through it, not by imitating it. Import this
-module inside functions: sklearn takes seconds to load.
+This is the only module that reads sklearn's private trees. It does not reimplement the
+preprocessing of the pipeline, but sends probe rows through it. Import this module inside functions,
+because sklearn takes seconds to load.
 """
 
 from collections.abc import Mapping
@@ -28,20 +28,20 @@ from churn_assets.core.modelling.scorer import (
 Bools = NDArray[np.bool_]
 
 UNSEEN = "\N{REPLACEMENT CHARACTER} no such category \N{REPLACEMENT CHARACTER}"
-"""Stands for every category that a model does not know."""
+"""Placeholder for every category that a model does not know."""
 
 
 def compile_scorer(estimator: CalibratedClassifierCV, contract: Contract) -> Scorer:
-    """The same model as plain arrays.
+    """Converts a fitted model to plain arrays.
 
     Args:
-        estimator: a frozen pipeline of `core.pipelines`, calibrated by a sigmoid.
+        estimator: Frozen pipeline of `core.modelling.pipelines`, calibrated by a sigmoid.
 
     Returns:
-        A scorer whose probabilities are the estimator's to 1e-12.
+        Scorer whose probabilities equal the estimator's to 1e-12.
 
     Raises:
-        ValueError: the estimator is of another making, or a tree has more than 64 leaves.
+        ValueError: The calibration is not a sigmoid, or a tree has more than 64 leaves.
     """
     (calibrated,) = estimator.calibrated_classifiers_
     if calibrated.method != "sigmoid":
@@ -59,7 +59,7 @@ def compile_scorer(estimator: CalibratedClassifierCV, contract: Contract) -> Sco
 
 
 def _probes(contract: Contract, changes: list[tuple[str, Any]]) -> pd.DataFrame:
-    """Customers of whom all is null but one input each; like `core.features.model_frame`."""
+    """Returns one customer per change: that input set, all others null, as in `model_frame`."""
     n = len(changes)
     numbers = {name: np.full(n, np.nan) for name in contract.numbers}
     categories = {name: np.full(n, np.nan, dtype=object) for name in contract.categories}
@@ -70,7 +70,7 @@ def _probes(contract: Contract, changes: list[tuple[str, Any]]) -> pd.DataFrame:
 
 
 def _known(pipeline: Pipeline, contract: Contract, name: str) -> list[str]:
-    """Every category that the pipeline may tell from an unseen one."""
+    """Returns every category that the pipeline may distinguish from an unseen one."""
     if (values := contract[name].values) is not None:
         return list(values)
     steps = pipeline["columns"]
@@ -83,14 +83,14 @@ def _known(pipeline: Pipeline, contract: Contract, name: str) -> list[str]:
 
 
 def _trees(pipeline: Pipeline, contract: Contract, shared: Mapping[str, Any]) -> Scorer:
-    """Fills the tables of `TreeScorer`: for each feature a row for each way its splits can fall."""
+    """Builds a `TreeScorer`: per feature one table row for each possible outcome of its splits."""
     forest = _Forest(pipeline)
     tables: list[NDArray[Any]] = []
     bounds: list[Floats] = []
     for name in contract.numbers:
         split_at = forest.thresholds(name)
-        # Numbers are clipped before the trees see them: no threshold beyond the limit tells known
-        # numbers apart.
+        # Numbers are clipped before they reach the trees, so thresholds beyond the limit do not
+        # separate known numbers.
         inside = split_at[(split_at >= -NUMBER_LIMIT) & (split_at < NUMBER_LIMIT)]
         bounds.append(np.append(inside, np.inf))
         known = [(name, value) for value in inside] + [(name, np.inf)]
@@ -116,11 +116,11 @@ def _trees(pipeline: Pipeline, contract: Contract, shared: Mapping[str, Any]) ->
 
 
 class _Forest:
-    """The nodes of all trees of a fitted boosting pipeline, with the leaves each one parts.
+    """Nodes of all trees of a fitted boosting pipeline, with the leaves below each node.
 
     Attributes:
-        leaves: values (trees, width), the leaves of a tree from left to right.
-        baseline: log-odds before the first tree.
+        leaves: Leaf values (trees, width), the leaves of a tree from left to right.
+        baseline: Log-odds before the first tree.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -139,19 +139,19 @@ class _Forest:
         self.baseline = float(self._model._baseline_prediction.item())
         names = np.array(pipeline[:-1].get_feature_names_out())
         categorical = self._model.is_categorical_
-        if categorical is not None:  # the model has an encoder of its own that puts them first
+        if categorical is not None:  # the model's own encoder puts them first
             names = np.concatenate([names[categorical], names[~categorical]])
         self._position = {str(name): i for i, name in enumerate(names)}
 
     def thresholds(self, name: str) -> Floats:
-        """Where splits by a number are, sorted."""
+        """Returns the sorted thresholds of the splits by a number."""
         found = [
             tree.nodes["num_threshold"][self._splits(tree.nodes, name)] for tree, *_ in self._trees
         ]
         return np.unique(np.concatenate(found))
 
     def masks(self, name: str, probes: pd.DataFrame) -> NDArray[Any]:
-        """The leaves that a feature leaves over, (probes, trees)."""
+        """Returns masks of the leaves that a feature does not rule out, (probes, trees)."""
         encoded = self._model._preprocess_X(self._pipeline[:-1].transform(probes), reset=False)
         values = encoded[:, self._position[name]]
         everything = self._dtype.type(2 ** (8 * self._dtype.itemsize) - 1)
@@ -170,7 +170,7 @@ class _Forest:
 
 
 def _goes_right(tree: Any, node: Any, values: Floats) -> Bools:
-    """Which values a split sends to its right."""
+    """Returns which values a split sends to the right."""
     null = np.isnan(values)
     if node["is_categorical"]:
         code = np.where(null, 0, values).astype(np.int64)
@@ -183,7 +183,7 @@ def _goes_right(tree: Any, node: Any, values: Floats) -> Bools:
 
 
 def _spans(nodes: NDArray[Any]) -> tuple[dict[int, tuple[int, int]], list[int]]:
-    """Of each node the range of leaves below it, and the leaves' nodes from left to right."""
+    """Returns the range of leaves below each node, and the leaf nodes from left to right."""
     spans: dict[int, tuple[int, int]] = {}
     order: list[int] = []
 
@@ -204,7 +204,7 @@ def _spans(nodes: NDArray[Any]) -> tuple[dict[int, tuple[int, int]], list[int]]:
 
 
 def _linear(pipeline: Pipeline, contract: Contract, shared: Mapping[str, Any]) -> Scorer:
-    """Finds what each input adds to the log-odds of a customer of whom all is null."""
+    """Builds a `LinearScorer` of what each input adds to the log-odds of an all-null customer."""
     weights_of_columns = pipeline["model"].coef_[0]
 
     def added(changes: list[tuple[str, Any]]) -> Floats:

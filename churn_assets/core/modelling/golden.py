@@ -1,4 +1,4 @@
-"""Invented customers whose probabilities a served model must reproduce before it may answer."""
+"""Golden rows: synthetic customers whose probabilities a service must reproduce to be ready."""
 
 import math
 from collections.abc import Sequence
@@ -12,25 +12,26 @@ from churn_assets.contracts.request import features, request_model
 from churn_assets.core.modelling.scorer import Scorer
 
 UNSEEN = "no such category"
-"""Stands for every category of an open column that no model has seen."""
+"""Placeholder for every category of an open column that no model has seen."""
 
 OPEN_REACH = 100.0
-"""How far the numbers of a column go beyond its known points where the contract has no bound."""
+"""Distance of a missing bound of a column from the points that the contract does name."""
 
 
 def golden_rows(
     contract: Contract, main: Scorer, fallback: Scorer, *, rows: int = 32, seed: int = 0
 ) -> GoldenRows:
-    """Invents request bodies without faults and scores them.
+    """Generates valid request bodies and scores them.
 
-    The values come from the contract: the bounds and bands of a number and random ones between
-    them, every category, and null where it is allowed. Of an open category they are those that
-    the scorers know, names of groups and not of customers, and one that they do not. The same
-    arguments give the same rows.
+    The values come from the contract: the bounds and bands of a number and random numbers between
+    the bounds, every category, and null where it is allowed. The values of an open category are
+    those that the scorers know, which name groups and not customers, and one unknown value. The
+    same arguments give the same rows.
 
     Args:
-        contract: with its derived features bound to functions.
-        rows: how many, at least one; a column with more categories than rows shows some of them.
+        contract: Contract with its derived features bound to functions.
+        rows: Number of rows, at least one; of a column with more categories than rows only some
+            are covered.
     """
     rng = np.random.default_rng(seed)
     columns = {
@@ -51,14 +52,14 @@ def golden_rows(
 
 
 def _spread(values: Sequence[Any], rows: int, rng: np.random.Generator) -> list[Any]:
-    """The values in a random order, as many as there are rows: again and again, or the first."""
+    """Returns `rows` values in random order: repeated if they are fewer, else the first ones."""
     return [values[i % len(values)] for i in rng.permutation(rows)]
 
 
 def _values(
     column: Column, scorers: Sequence[Scorer], rows: int, rng: np.random.Generator
 ) -> list[Any]:
-    """What is worth showing of a column, the most telling first."""
+    """Returns the values of a column to cover, the most important first."""
     null = [None] if column.nullable else []
     if column.kind == "flag":
         return [*null, True, False]
@@ -72,9 +73,9 @@ def _values(
 
 
 def _numbers(column: Column, rows: int, rng: np.random.Generator) -> list[float] | list[int]:
-    """The bounds, the bands, and as many random numbers between the bounds as there are rows."""
+    """Returns the bounds, the bands, and `rows` random numbers between the bounds."""
     low, high = _range(column)
-    # Cubed, for measurements crowd in the lower part of what is allowed.
+    # Cubed, because measurements concentrate in the lower part of the allowed range.
     between = low + (high - low) * rng.random(rows) ** 3
     drawn = np.clip([low, high, *column.bands, *between], low, high).tolist()
     if not column.whole:
@@ -84,7 +85,7 @@ def _numbers(column: Column, rows: int, rng: np.random.Generator) -> list[float]
 
 
 def _range(column: Column) -> tuple[float, float]:
-    """The bounds, and where there is none, some way beyond what else the contract names."""
+    """Returns the bounds; a missing bound is `OPEN_REACH` beyond the contract's other points."""
     points = [p for p in (column.ge, column.le, *column.bands) if p is not None] or [0.0]
     low = min(points) - OPEN_REACH if column.ge is None else column.ge
     high = max(points) + OPEN_REACH if column.le is None else column.le

@@ -1,7 +1,7 @@
-"""The two candidate models, unfitted: a simple one, and the one that must beat it.
+"""Unfitted pipelines of the two candidates: logistic regression, and boosting that must beat it.
 
-Both take what `core.features.model_frame` gives. They consist of public sklearn parts alone, so
-that a fitted one can be stored without pickle.
+Both take the frames of `core.data.features.model_frame`. They consist of public sklearn parts only,
+so that a fitted pipeline can be stored without pickle.
 """
 
 import numpy as np
@@ -20,13 +20,13 @@ from sklearn.preprocessing import (
 from churn_assets.contracts.contract import NUMBER_LIMIT, Contract
 
 MOST_OPEN_CATEGORIES = 50
-"""Of an open category the most frequent values are told apart, all others are one."""
+"""Maximum number of values of an open category: the most frequent ones, all others merged."""
 
 SCALED_LIMIT = 10.0
-"""Standard deviations beyond which a number says no more: one outlier must not rule a logit."""
+"""Standard deviations at which numbers are clipped: one outlier must not dominate a logit."""
 
 NULL_NUMBER = -2 * NUMBER_LIMIT
-"""What a null number is to the trees."""
+"""Value that replaces a null number for the trees."""
 
 SKOPS_TRUSTED: tuple[str, ...] = (
     "functools.partial",
@@ -37,13 +37,13 @@ SKOPS_TRUSTED: tuple[str, ...] = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.utils.validation.check_array",
 )
-"""Types beyond skops' own list that a fitted, calibrated candidate consists of."""
+"""Types in a fitted, calibrated candidate that skops does not trust by default."""
 
 
 def logistic_pipeline(contract: Contract, seed: int = 0) -> Pipeline:
     """Logistic regression on standardised numbers and one-hot categories.
 
-    Nulls of a number become its median and a flag; nulls of a category are a category.
+    A null number becomes the median and an indicator; a null category is a category of its own.
     """
     numbers = make_pipeline(
         _clip(NUMBER_LIMIT),
@@ -65,15 +65,15 @@ def logistic_pipeline(contract: Contract, seed: int = 0) -> Pipeline:
         ("open", learned, open_),
     ]
     model = LogisticRegression(max_iter=1000, random_state=seed)
-    return Pipeline([("columns", _side_by_side(columns)), ("model", model)])
+    return Pipeline([("columns", _column_transformer(columns)), ("model", model)])
 
 
 def boosting_pipeline(contract: Contract, seed: int = 0) -> Pipeline:
     """Gradient boosted trees that split numbers by a threshold and categories by a subset.
 
-    A null number becomes one below all others, from which a split can part it. The trees could
-    take nulls as they are, but not a column that is null throughout, as a fold may have one. Null
-    and unknown categories go where a split sends them, or the majority if it never saw one.
+    A null number becomes a number below all others, so that a split can separate it. The trees
+    support nulls, but not a column of nulls only, which may occur in a fold. A split sends null and
+    unknown categories in the direction that it learned, or with the majority if it never saw any.
     """
     closed, open_ = _closed(contract), _open(contract)
     as_null = {
@@ -94,12 +94,12 @@ def boosting_pipeline(contract: Contract, seed: int = 0) -> Pipeline:
         early_stopping=False,
         random_state=seed,
     )
-    return Pipeline([("columns", _side_by_side(columns)), ("model", model)])
+    return Pipeline([("columns", _column_transformer(columns)), ("model", model)])
 
 
-def _side_by_side(columns: list[tuple[str, object, list[str]]]) -> ColumnTransformer:
-    some = [(name, step, names) for name, step, names in columns if names]
-    return ColumnTransformer(some, sparse_threshold=0, verbose_feature_names_out=False)
+def _column_transformer(columns: list[tuple[str, object, list[str]]]) -> ColumnTransformer:
+    used = [(name, step, names) for name, step, names in columns if names]
+    return ColumnTransformer(used, sparse_threshold=0, verbose_feature_names_out=False)
 
 
 def _clip(limit: float) -> FunctionTransformer:

@@ -1,7 +1,7 @@
-"""The model as plain arrays: scores without sklearn, pandas or pickle.
+"""Scorers: models as plain arrays, without sklearn, pandas or pickle.
 
-`compiling.py` makes a `Scorer` out of a fitted pipeline. This module needs numpy and the standard
-library alone, so that a service which scores starts in a moment and stays small.
+`compiling.py` builds a `Scorer` from a fitted pipeline. This module needs only numpy and the
+standard library, so that the service starts fast and stays small.
 """
 
 import json
@@ -21,13 +21,13 @@ Rows = NDArray[np.intp]
 Value = float | str | None
 
 FORMAT = 1
-"""Version of the files; raise it when an older `load` would misread them."""
+"""Version of the file format; raise it if an older `load` would misread the files."""
 
 MOST_LEAVES = 64
-"""Leaves of a tree: one bit each in the widest mask."""
+"""Maximum number of leaves of a tree: one bit each in the widest mask."""
 
 LOGIT_LIMIT = 700.0
-"""exp() overflows just above; the probability is 0 or 1 to 300 digits by then."""
+"""exp() overflows just above this; the probability is then 0 or 1 to 300 digits."""
 
 CHUNK = 256
 """Rows scored at a time, so that their masks stay in the processor's cache."""
@@ -36,7 +36,7 @@ NULL, UNKNOWN = "null", "unknown"
 
 
 class Codes(dict[str, int]):
-    """Row of a table by category; nulls and unknown categories have rows of their own."""
+    """Table row by category; nulls and unknown categories have rows of their own."""
 
     def __init__(self, known: Mapping[str, int], null: int, unknown: int) -> None:
         super().__init__(known)
@@ -47,7 +47,7 @@ class Codes(dict[str, int]):
         return self.null if is_null else self.unknown
 
     def rows(self, values: NDArray[Any]) -> Rows:
-        """Rows of an object array of shape (n,)."""
+        """Returns the table rows of an object array of shape (n,)."""
         return np.fromiter(map(self.__getitem__, values.tolist()), np.intp, len(values))
 
 
@@ -55,12 +55,12 @@ class Scorer(ABC):
     """A calibrated churn model.
 
     Attributes:
-        inputs: names of the model's inputs: numbers, then categories.
-        numbers: names of the numeric inputs.
-        codes: of each categorical input, in order.
-        slope: of the calibration, p = 1 / (1 + exp(slope * logit + offset)) (Platt,
+        inputs: Names of the model's inputs: numbers, then categories.
+        numbers: Names of the numeric inputs.
+        codes: Codes of each categorical input, in order.
+        slope: Slope of the calibration, p = 1 / (1 + exp(slope * logit + offset)) (Platt,
             "Probabilistic outputs for support vector machines", 1999).
-        offset: of the calibration.
+        offset: Offset of the calibration.
     """
 
     kind: ClassVar[str]
@@ -74,35 +74,35 @@ class Scorer(ABC):
         self.slope, self.offset = slope, offset
 
     def score(self, columns: Mapping[str, NDArray[Any]]) -> Floats:
-        """Churn probabilities of many customers.
+        """Returns the churn probabilities of many customers.
 
         Args:
-            columns: arrays of shape (n,) by input name; numbers float64 with NaN for null,
-                categories objects, text or None or NaN. Others are ignored.
+            columns: Arrays of shape (n,) by input name: numbers as float64 with NaN for null,
+                categories as objects (text, None or NaN). Other names are ignored.
 
         Returns:
             Probabilities, float64 of shape (n,).
 
         Raises:
-            KeyError: an input is missing.
-            ValueError: the arrays differ in length.
+            KeyError: An input is missing.
+            ValueError: The arrays differ in length.
         """
         n = len(columns[self.inputs[0]])
         if wrong := [name for name in self.inputs if np.shape(columns[name]) != (n,)]:
-            raise ValueError(f"inputs must have shape ({n},), these have not: {', '.join(wrong)}")
+            raise ValueError(f"inputs must have shape ({n},), these do not: {', '.join(wrong)}")
         exponent = self.slope * self._logits(columns, n) + self.offset
         limited: Floats = np.clip(exponent, -LOGIT_LIMIT, LOGIT_LIMIT)
         probabilities: Floats = 1.0 / (1.0 + np.exp(limited))
         return probabilities
 
     def score_one(self, customer: Mapping[str, Value]) -> float:
-        """Churn probability of one customer, bit for bit what `score` gives.
+        """Returns the churn probability of one customer, bit for bit equal to that of `score`.
 
         Args:
-            customer: values by input name; None or NaN for null. Others are ignored.
+            customer: Values by input name; None or NaN for null. Other names are ignored.
 
         Raises:
-            KeyError: an input is missing.
+            KeyError: An input is missing.
         """
         exponent = self.slope * self._logit(customer) + self.offset
         limited = min(max(exponent, -LOGIT_LIMIT), LOGIT_LIMIT)
@@ -116,7 +116,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        """What the constructor takes beside what every scorer has."""
+        """Returns the arrays that the constructor takes in addition to those of every scorer."""
 
     def save(self, directory: Path) -> None:
         """Writes `scorer.npz` and `scorer.json`; the same model gives the same bytes."""
@@ -138,15 +138,16 @@ class Scorer(ABC):
 
     @classmethod
     def load(cls, directory: Path) -> "Scorer":
-        """Reads what `save` wrote.
+        """Loads a scorer from the files that `save` wrote.
 
         Raises:
-            ValueError: a file is missing or broken, of another format, or they do not fit.
+            ValueError: A file is missing, broken or of another format, or the files do not fit
+                together.
         """
         about = _read_json(directory / "scorer.json")
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             found = about.get("format") if isinstance(about, dict) else about
-            raise ValueError(f"{directory}: format {found!r} is unknown, this reads {FORMAT}")
+            raise ValueError(f"{directory}: format {found!r} is unknown, supported: {FORMAT}")
         kinds = {kind.kind: kind for kind in (TreeScorer, LinearScorer)}
         if about.get("kind") not in kinds:
             raise ValueError(f"{directory}: kind {about.get('kind')!r} is unknown")
@@ -172,18 +173,19 @@ class Scorer(ABC):
 class TreeScorer(Scorer):
     """Boosted trees as bit masks, after QuickScorer (Lucchese et al., SIGIR 2015).
 
-    A tree's leaves are the bits of a mask, the leftmost leaf the lowest bit. A node whose
-    condition fails rules out the leaves on its left; the exit leaf is the lowest that no failing
-    node rules out. All that a feature's value rules out, in all trees, is one row of a table, so
-    a customer's exit leaves are the conjunction of one row for each feature.
+    The leaves of a tree are the bits of a mask; the leftmost leaf is the lowest bit. A node whose
+    condition fails rules out the leaves on its left. The exit leaf is the lowest leaf that no
+    failing node rules out. One row of a table holds the leaves that remain for a feature's value in
+    all trees, so a customer's exit leaves are the conjunction of one row per feature.
 
     Attributes:
-        masks: unsigned integers of shape (rows, trees): the leaves that remain. The rows of a
-            number: one for each interval that its thresholds bound, one for null. Then the rows
-            that `codes` points at.
-        thresholds: of all numbers, one after another; each number's increase and end with inf.
-        leaves: float64 (trees, leaves): values in log-odds.
-        baseline: log-odds before the first tree, shape ().
+        masks: Unsigned integers of shape (rows, trees): the leaves that remain. Each number has one
+            row per interval between its thresholds and one row for null. The rows that `codes`
+            points at follow.
+        thresholds: Thresholds of all numbers, one number after another; those of each number
+            increase and end with inf.
+        leaves: Float64 (trees, leaves): leaf values in log-odds.
+        baseline: Log-odds before the first tree, shape ().
     """
 
     kind = "trees"
@@ -205,10 +207,10 @@ class TreeScorer(Scorer):
         self.baseline = float(baseline)
         ends = np.flatnonzero(np.isposinf(thresholds)) + 1
         self._bounds = np.split(thresholds, ends)[:-1]
-        # One row more than bounds for each number before: the row of its nulls.
+        # Each preceding number has one row more than bounds: the row for null.
         self._starts = [int(i) for i in np.r_[0, ends][:-1] + np.arange(len(ends))]
         self._check(len(ends))
-        # One customer's masks meet in long integers: numpy takes longer to start than they to end.
+        # One customer's masks are combined as long integers: a numpy call alone takes longer.
         self._row_bytes = masks.shape[1] * masks.itemsize
         self._all = (1 << 8 * self._row_bytes) - 1
         self._integers = [int.from_bytes(row.tobytes(), "little") for row in masks]
@@ -244,14 +246,14 @@ class TreeScorer(Scorer):
             raise ValueError("; ".join(found))
 
     def _logits(self, columns: Mapping[str, NDArray[Any]], n: int) -> Floats:
-        # NaN sorts behind the last bound, inf: where the row of nulls is.
+        # NaN sorts after the last bound, inf, which is the position of the row for null.
         rows = [
             bounds.searchsorted(columns[name]) + start
             for name, bounds, start in zip(self.numbers, self._bounds, self._starts, strict=True)
         ] + [codes.rows(columns[name]) for name, codes in self.codes.items()]
         logits = np.empty(n)
-        # Buffers are used again and again: asking for memory would take longer than filling it.
-        # That needs mode="clip", though no row is outside.
+        # Buffers are reused, because allocating memory would take longer than filling it. `out`
+        # is only filled directly with mode="clip", although no row is out of bounds.
         shape = (min(n, CHUNK), self.masks.shape[1])
         buffers = [np.empty(shape, kind) for kind in (*2 * [self.masks.dtype], np.intp, np.float64)]
         for begin in range(0, n, CHUNK):
@@ -290,7 +292,7 @@ class TreeScorer(Scorer):
 
 
 def _lowest_bit(masks: NDArray[Any]) -> NDArray[np.uint8]:
-    """Position of the lowest set bit, from 1; the highest position where none is set."""
+    """Returns the position of the lowest set bit, from 1; the highest position if none is set."""
     positions: NDArray[np.uint8] = np.bitwise_count(masks ^ (masks - 1))
     return positions
 
@@ -299,11 +301,11 @@ class LinearScorer(Scorer):
     """Logistic regression as sums of weights.
 
     Attributes:
-        terms: float64 (numbers, 4): of each number what is added if it is known, its centre, its
-            scale, and the weight of the scaled number. Nulls add nothing.
-        weights: float64 (rows,): what a category adds, at the row that `codes` points at.
-        limits: float64 (2,): numbers, and scaled numbers, are clipped to plus or minus these.
-        intercept: log-odds of a customer of whom all is null, shape ().
+        terms: Float64 (numbers, 4): for each number the term that is added if it is known, its
+            centre, its scale, and the weight of the scaled number. Nulls add nothing.
+        weights: Float64 (rows,): term of a category, at the row that `codes` points at.
+        limits: Float64 (2,): absolute values at which numbers and scaled numbers are clipped.
+        intercept: Log-odds of a customer with null for all inputs, shape ().
     """
 
     kind = "linear"

@@ -1,6 +1,7 @@
-"""Trains both candidates, takes the simpler one unless the other is clearly better, calibrates it.
+"""Training: both candidates are trained, one is chosen, and it is calibrated.
 
-Import this module inside functions: sklearn takes seconds to load.
+The simpler candidate is chosen unless the other one is clearly better. Import this module inside
+functions, because sklearn takes seconds to load.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.experimental import enable_halving_search_cv  # noqa: F401  # has the next one appear
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401  # enables the next one
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss, make_scorer, roc_auc_score
 from sklearn.model_selection import HalvingRandomSearchCV, StratifiedKFold
@@ -35,29 +36,29 @@ SEARCH_SPACE: dict[str, list[float] | list[int]] = {
     "min_samples_leaf": [20, 50, 100],
     "l2_regularization": [0.0, 1.0, 10.0],
 }
-SEARCHED = 9
-"""Points of the search space that are tried."""
+SEARCH_CANDIDATES = 9
+"""Number of points of the search space that are tried."""
 
 SEARCH_ROWS = 15_000
-"""Rows beyond which a search only takes longer: the order of the points no longer changes."""
+"""Maximum rows of a search: more rows take longer, but do not change the order of the points."""
 
-FEWEST_SEARCH_ROWS = 1_000
-FEWEST_OF_A_CLASS = 50
-"""The first round of the search takes as many rows as hold so many of the rarer class."""
+MIN_SEARCH_ROWS = 1_000
+MIN_ROWS_OF_RARER_CLASS = 50
+"""The first round of the search takes enough rows to contain this many of the rarer class."""
 
 
 class TrainingError(ValueError):
-    """The rows do not suffice to train on; the message says what is needed and what was there."""
+    """Too few rows to train on; the message names what is needed and what was found."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that was considered, with its quality in cross-validation on the training rows.
+    """A candidate model with its cross-validated quality on the training rows.
 
     Attributes:
-        log_loss: mean over the folds, in nats.
-        log_loss_std_error: standard error of that mean.
-        auc: area under the ROC curve, mean over the folds.
+        log_loss: Mean over the folds, in nats.
+        log_loss_std_error: Standard error of that mean.
+        auc: Area under the ROC curve, mean over the folds.
     """
 
     name: str
@@ -69,13 +70,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What training gives.
+    """Result of the training.
 
     Attributes:
-        estimator: the chosen candidate, calibrated.
-        candidates: both, the simpler one first.
-        chosen: name of the chosen candidate.
-        simple: the calibrated logistic regression; `estimator` itself where that was chosen.
+        estimator: Chosen candidate, calibrated.
+        candidates: Both candidates, the simpler one first.
+        chosen: Name of the chosen candidate.
+        simple: Calibrated logistic regression; `estimator` itself if that was chosen.
     """
 
     estimator: CalibratedClassifierCV
@@ -91,24 +92,26 @@ def train(
     *,
     seed: int = 0,
 ) -> TrainedModel:
-    """Trains, chooses and calibrates; the same rows and seed give the same bits.
+    """Trains both candidates, chooses one and calibrates it.
+
+    The same rows and seed give the same bits.
 
     Boosting is chosen if its log loss is lower by more than one standard error of the difference
     between the two over the folds (Breiman et al., "Classification and regression trees", 1984,
-    section 3.4.3). The logits are calibrated as by Platt ("Probabilistic outputs for support
+    section 3.4.3). The logits are calibrated by Platt scaling ("Probabilistic outputs for support
     vector machines", 1999), which keeps the ranking.
 
     Args:
-        training: typed rows with derived features, label and id; a customer may be in several.
-        calibration: the like, of other customers than are trained or tested on.
+        training: Typed rows with derived features, label and id; a customer may have several rows.
+        calibration: Rows of the same kind, of customers that are neither trained nor tested on.
 
     Raises:
-        TrainingError: a label is unknown, or a class has too few customers for the folds. How
-            many rows a model deserves is decided before, by the check on the training set.
+        TrainingError: A label is unknown, or a class has too few customers for the folds. The
+            check on the training set decides beforehand whether there are enough rows for a model.
     """
     _check(training, calibration, contract)
-    # One thread: threads that wait for each other's turn take longer than the work, and sums
-    # depend on their number in the last bits.
+    # One thread: waiting for other threads takes longer than the work, and the last bits of sums
+    # depend on the number of threads.
     with threadpool_limits(1):
         return _train(training, calibration, contract, seed)
 
@@ -120,8 +123,8 @@ def _train(
     folds = _folds(training, contract, seed)
     simple = logistic_pipeline(contract, seed)
     boosting = boosting_pipeline(contract, seed)
-    # Folds of its own: parameters that were chosen by their luck on the folds of the comparison
-    # would have boosting look better than it is.
+    # The search has its own folds: parameters that fit the folds of the comparison by chance would
+    # make boosting look better than it is.
     params = _search(boosting, inputs, labels, _folds(training, contract, seed + 1), seed)
     boosting.set_params(**{f"model__{name}": value for name, value in params.items()})
 
@@ -151,9 +154,9 @@ def refit(
     calibration: pd.DataFrame,
     contract: Contract,
 ) -> CalibratedClassifierCV:
-    """The chosen candidate fitted and calibrated again from the same rows, without the search.
+    """Fits and calibrates the chosen candidate again on the same rows, without the search.
 
-    It shows that the model depends on nothing but its rows, parameters and seed.
+    The result shows whether the model depends only on its rows, parameters and seed.
     """
     pipeline = clone(trained.estimator.estimator.estimator)
     with threadpool_limits(1):
@@ -172,7 +175,7 @@ def _calibrated(
 def probabilities(
     estimator: CalibratedClassifierCV, frame: pd.DataFrame, contract: Contract
 ) -> Floats:
-    """Churn probabilities of typed rows with derived features, float64 of shape (n,)."""
+    """Returns the churn probabilities of typed rows with derived features, float64 (n,)."""
     if frame.empty:
         return np.empty(0)
     result: Floats = estimator.predict_proba(model_frame(frame, contract))[:, 1]
@@ -189,9 +192,9 @@ def _check(training: pd.DataFrame, calibration: pd.DataFrame, contract: Contract
     for name, frame in (("training", training), ("calibration", calibration)):
         if unknown := int(frame[label].isna().sum()):
             faults.append(f"every label must be known, {unknown} {name} rows have none")
-        everyone = frame[customer].nunique()
-        leavers = frame.loc[frame[label].eq(True).fillna(False), customer].nunique()
-        for noun, found in (("who left", leavers), ("who never left", everyone - leavers)):
+        customers = frame[customer].nunique()
+        churned = frame.loc[frame[label].eq(True).fillna(False), customer].nunique()
+        for noun, found in (("who left", churned), ("who never left", customers - churned)):
             if found < FOLDS:
                 faults.append(
                     f"at least {FOLDS} customers {noun} are needed among the {name} rows, "
@@ -202,9 +205,9 @@ def _check(training: pd.DataFrame, calibration: pd.DataFrame, contract: Contract
 
 
 def _folds(training: pd.DataFrame, contract: Contract, seed: int) -> Folds:
-    """Folds that keep all rows of a customer together and the share of leavers the same.
+    """Returns folds that keep all rows of a customer together and have equal churn rates.
 
-    They are stratified by customer: whether one ever left. `StratifiedGroupKFold` does the like
+    The folds are stratified by whether a customer ever left. `StratifiedGroupKFold` does the same
     with a loop over customers that takes longer than the training.
     """
     customers, ids = pd.factorize(training[contract.id.name])
@@ -220,15 +223,15 @@ def _search(
 ) -> Params:
     """Tunes by successive halving (Jamieson and Talwalkar, AISTATS 2016): most points on few rows.
 
-    Two of the folds suffice to rank points, each of which is then tried on other rows.
+    Two of the folds suffice to rank the points; each point is then tried on other rows.
     """
     rows = min(len(labels), SEARCH_ROWS)
     rarer = min(labels.mean(), 1 - labels.mean())
-    first = min(rows, max(FEWEST_SEARCH_ROWS, int(np.ceil(FEWEST_OF_A_CLASS / rarer))))
+    first = min(rows, max(MIN_SEARCH_ROWS, int(np.ceil(MIN_ROWS_OF_RARER_CLASS / rarer))))
     search = HalvingRandomSearchCV(
         pipeline,
         {f"model__{name}": values for name, values in SEARCH_SPACE.items()},
-        n_candidates=SEARCHED,
+        n_candidates=SEARCH_CANDIDATES,
         factor=3,
         min_resources=first,
         max_resources=rows,
@@ -247,7 +250,7 @@ def _search(
 def _cross_validate(
     pipeline: Pipeline, inputs: pd.DataFrame, labels: Bools, folds: Folds
 ) -> tuple[Floats, Floats]:
-    """Log loss and AUC in each fold."""
+    """Returns the log loss and the AUC in each fold."""
     losses, aucs = [], []
     for fitted_on, held_out in folds:
         fitted = clone(pipeline).fit(inputs.iloc[fitted_on], labels[fitted_on])

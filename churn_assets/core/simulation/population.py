@@ -1,4 +1,4 @@
-"""The simulated operator's customers: who they are, how they live, and their hazard of leaving."""
+"""Customers of the simulated operator: traits, monthly changes, and hazard of leaving."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 People = dict[str, Array]
-"""One array of shape (customers,) a trait, in the order of `number`; categories as codes."""
+"""One array of shape (customers,) per trait, in the order of `number`; categories as codes."""
 
 GENDERS = ("Male", "Female", "Other")
 GENDER_SHARES = np.array([0.49, 0.49, 0.02])
@@ -27,35 +27,35 @@ ELECTRONIC_CHECK = PAYMENTS.index("Electronic check")
 PLAN_GIGABYTES = np.array([5.0, 15.0, 40.0, np.inf])
 PLAN_FEES = np.array([17.0, 27.0, 42.0, 62.0])
 DISCOUNTS = np.array([1.0, 0.93, 0.86])
-"""Part of the fee that is due under each contract."""
+"""Share of the fee that is due under each contract."""
 EURO_PER_EXTRA_GIGABYTE, MOST_EXTRA, EURO_PER_MINUTE = 0.8, 25.0, 0.02
 
-ENGAGEMENT_KEPT = 0.85
+ENGAGEMENT_AUTOCORRELATION = 0.85
 """Autocorrelation of a customer's engagement from month to month."""
-TO_YEAR, TO_TWO, TO_NONE = 0.01, 0.15, 0.2
-"""Chances of a one-year contract each month; of a two-year one, or none, at every renewal."""
+TO_ONE_YEAR, TO_TWO_YEARS, TO_MONTHLY = 0.01, 0.15, 0.2
+"""Probabilities of a one-year contract each month, and of a two-year or monthly one at renewal."""
 CHANGE_OF_PAYMENT = 0.01
 NO_CALL_RECORDS = 0.01
 OLDEST = 100
-"""Ages are reported up to here."""
+"""Maximum age that is reported."""
 
 PILOT_CUSTOMERS, PILOT_MONTHS = 4_000, 120
-LIFE, NEWCOMERS, LEAVERS, DIRT, START, PILOT = range(1, 7)
-"""Purposes of random numbers."""
+LIFE, NEWCOMERS, CHURN, DIRT, START, PILOT = range(1, 7)
+"""Purposes of random numbers, each with a generator of its own."""
 
 
 def generator(seed: int, month: int, purpose: int) -> np.random.Generator:
-    """The random numbers of one purpose, so that what one draws never moves the others."""
+    """Returns the generator of one purpose, so that its draws never affect the other purposes."""
     return np.random.default_rng([seed, month, purpose])
 
 
 def hazard(customers: Mapping[str, Array], extra_log_odds: float = 0.0) -> Array:
-    """Probability of leaving within the next month.
+    """Returns the probability of leaving within the next month.
 
     Args:
-        customers: columns of the snapshot; `contract_type` and `payment_method` as positions in
+        customers: Columns of the snapshot; `contract_type` and `payment_method` as positions in
             `CONTRACTS` and `PAYMENTS`.
-        extra_log_odds: added for everybody.
+        extra_log_odds: Log odds that are added for every customer.
 
     Returns:
         Float64 of shape (n,).
@@ -71,9 +71,9 @@ def hazard(customers: Mapping[str, Array], extra_log_odds: float = 0.0) -> Array
         + 0.09 * np.maximum(16 - customers["usage_days"], 0)
         + 0.6 * (customers["payment_method"] == ELECTRONIC_CHECK)
         + 0.45 * np.log(np.maximum(euro_per_gigabyte, 0.1) / 3.0)
-        # A high bill drives away those who are free to go.
+        # A high bill drives away customers on a monthly contract.
         + 1.0 * (contract == 0) * np.clip((charges - 35.0) / 20.0, 0.0, 2.0)
-        # The young and the old leave more than those between.
+        # Young and old customers leave more often than the others.
         + 0.45 * ((customers["age"] - 48) / 18.0) ** 2
     )
     return _expit(log_odds + extra_log_odds)
@@ -82,25 +82,25 @@ def hazard(customers: Mapping[str, Array], extra_log_odds: float = 0.0) -> Array
 def next_month(
     people: People, left: Array, newcomers: np.random.Generator, life: np.random.Generator
 ) -> People:
-    """Replaces who left and lets everybody live on for a month.
+    """Replaces the customers who left and simulates the next month of all customers.
 
-    No number is ever used twice: the highest one belongs to the people it is counted on from,
-    and whenever somebody leaves, somebody with a higher one comes.
+    No number is ever used twice: new numbers continue from the highest one in `people`, which is
+    always in use, because every customer who leaves is replaced by one with a higher number.
 
     Args:
-        people: at the close of a month, by rising `number`.
-        left: who is not there any more, bool of shape (customers,).
-        newcomers: draws who comes instead.
-        life: draws what the month brings.
+        people: Customers at the close of a month, by rising `number`.
+        left: Mask of the customers who left, bool of shape (customers,).
+        newcomers: Generator of the new customers.
+        life: Generator of the changes in the month.
 
     Returns:
-        As many people at the close of the month after, by rising `number`.
+        The same number of customers at the close of the next month, by rising `number`.
     """
     new = _newcomers(int(left.sum()), int(people["number"][-1]) + 1, newcomers)
     stay = {name: people[name][~left] for name in new}
     stay["age_months"] += 1
     stay["tenure"] += 1
-    return _live({name: np.concatenate([stay[name], new[name]]) for name in new}, life)
+    return _simulate_month({name: np.concatenate([stay[name], new[name]]) for name in new}, life)
 
 
 def _newcomers(count: int, first_number: int, rng: np.random.Generator) -> People:
@@ -123,16 +123,16 @@ def _newcomers(count: int, first_number: int, rng: np.random.Generator) -> Peopl
     }
 
 
-def _live(people: People, rng: np.random.Generator) -> People:
-    """A month of everybody: engagement, use, the bill, and decisions on contract and payment."""
+def _simulate_month(people: People, rng: np.random.Generator) -> People:
+    """Simulates a month: engagement, usage, bills, and changes of contract and payment."""
     count = len(people["number"])
     drive, gigabytes, minutes, days = rng.standard_normal((4, count), dtype=np.float32)
     late, renewal, switch, silent = rng.random((4, count), dtype=np.float32)
-    engagement = ENGAGEMENT_KEPT * people["engagement"]
-    engagement += np.float32(np.sqrt(1.0 - ENGAGEMENT_KEPT**2)) * drive
+    engagement = ENGAGEMENT_AUTOCORRELATION * people["engagement"]
+    engagement += np.float32(np.sqrt(1.0 - ENGAGEMENT_AUTOCORRELATION**2)) * drive
     bits = people["late_bills"]
     is_late = late < _expit(people["tardiness"] + np.float32(0.8) * (bits & 1))
-    # A bit for each of the last twelve bills; the first comes after a month.
+    # One bit for each of the last twelve bills; the first bill comes after a month.
     billed = ((1 << np.minimum(people["tenure"], 12)) - 1).astype(np.uint16)
     talked = np.exp(people["talk"] + 0.25 * engagement + 0.15 * minutes)
     return people | {
@@ -151,38 +151,40 @@ def _live(people: People, rng: np.random.Generator) -> People:
 
 
 def _renewed(contract: Array, tenure: Array, draws: Array) -> Array:
-    """Contracts after those who may have moved on to a longer one, or back."""
+    """Returns the contracts after customers moved to a longer one or back to a monthly one."""
     renews = (contract > 0) & (tenure % 12 == 0) & (tenure > 0)
     # A contract of two years is up for renewal every second year.
     renews &= (contract == 1) | (tenure % 24 == 0)
-    longer = np.where(contract == 0, draws < TO_YEAR, renews & (contract == 1) & (draws < TO_TWO))
-    ended = renews & (draws > 1.0 - TO_NONE)
+    two_years = renews & (contract == 1) & (draws < TO_TWO_YEARS)
+    longer = np.where(contract == 0, draws < TO_ONE_YEAR, two_years)
+    ended = renews & (draws > 1.0 - TO_MONTHLY)
     return np.where(ended, 0, contract + longer).astype(np.int8)
 
 
-def settled(customers: int, seed: int) -> People:
-    """The operator's first customers, in its steady state.
+def steady_state(customers: int, seed: int) -> People:
+    """Returns the operator's first customers, in its steady state.
 
-    Who stays long differs from who comes, so the steady state has no closed form: a small pilot
-    lives through ten years and is then multiplied, with a blur on its dates as in a smoothed
-    bootstrap (Silverman and Young, "The bootstrap: to smooth or not to smooth?", Biometrika 1987).
+    Customers who stay long differ from new ones, so the steady state has no closed form: a small
+    pilot population is simulated for ten years and then multiplied, with noise on its dates as in a
+    smoothed bootstrap (Silverman and Young, "The bootstrap: to smooth or not to smooth?",
+    Biometrika 1987).
 
     Args:
-        customers: how many.
-        seed: of the pilot's life and of what the customers differ by.
+        customers: Number of customers.
+        seed: Seed of the pilot and of the differences between customers.
 
     Returns:
-        People by rising `number`, from 1.
+        Customers by rising `number`, from 1.
     """
     start = generator(seed, 0, START)
     pilot = _newcomers(min(customers, PILOT_CUSTOMERS), 1, start)
     size = len(pilot["number"])
-    # Near the steady state from the beginning, and no wave of customers of one age.
+    # Start near the steady state, without a wave of customers of the same tenure.
     pilot["tenure"] = start.geometric(1 / 40, size).astype(np.int32) % 180
-    pilot = _live(pilot, start)
+    pilot = _simulate_month(pilot, start)
     for month in range(PILOT_MONTHS):
         rng = generator(seed, month, PILOT)
-        left = rng.random(size) < hazard(measured(pilot, 1.0))
+        left = rng.random(size) < hazard(snapshot_columns(pilot, 1.0))
         pilot = next_month(pilot, left, rng, rng)
     return _multiplied(pilot, customers, start)
 
@@ -192,20 +194,21 @@ def _multiplied(pilot: People, customers: int, rng: np.random.Generator) -> Peop
     tenure, age = pilot["tenure"][copies], pilot["age_months"][copies]
     tenure = tenure + rng.integers(-(tenure // 12), tenure // 12 + 1, dtype=np.int32)
     age = np.maximum(age + rng.integers(-36, 37, customers, dtype=np.int32), 12 * 18 + tenure)
-    # Who came first has the lowest number.
+    # The earliest customer has the lowest number.
     order = np.argsort(-tenure, kind="stable")
     fresh = _newcomers(customers, 1, rng)
     people = {name: pilot[name][copies][order] for name in fresh}
     people |= {"tenure": tenure[order], "age_months": age[order]}
-    # Traits without a bearing on the hazard are drawn anew.
-    return _live(people | {name: fresh[name] for name in ("number", "gender", "city", "talk")}, rng)
+    # Traits that do not affect the hazard are drawn again.
+    people |= {name: fresh[name] for name in ("number", "gender", "city", "talk")}
+    return _simulate_month(people, rng)
 
 
-def measured(people: People, prices: float) -> People:
-    """Columns of the snapshot but for the id, rounded as they are delivered; codes for text.
+def snapshot_columns(people: People, prices: float) -> People:
+    """Returns the snapshot's columns except the id, rounded as delivered, with codes for text.
 
     Args:
-        prices: what every bill is multiplied by.
+        prices: Factor by which every bill is multiplied.
     """
     data = np.round(people["data"].astype(np.float64), 2)
     minutes = np.round(people["minutes"].astype(np.float64), 1)
@@ -233,12 +236,12 @@ def _draw(shares: Array, count: int, rng: np.random.Generator) -> Array:
 
 
 def _pick(shares: Array, draws: Array) -> Array:
-    """Codes with the given shares out of uniform draws from [0, 1)."""
+    """Converts uniform draws from [0, 1) to codes with the given shares."""
     bounds = np.cumsum(shares) / np.sum(shares)
     return np.searchsorted(bounds[:-1], draws, side="right").astype(np.int8)
 
 
 def _expit(log_odds: Array) -> Array:
-    from scipy.special import expit  # a fifth of a second to import
+    from scipy.special import expit  # takes a fifth of a second to import
 
     return np.asarray(expit(log_odds))

@@ -1,4 +1,4 @@
-"""What may befall the simulated operator: scenarios that act on its customers, and faulty rows."""
+"""Scenarios of the simulated operator: changes of its customers and data, and faulty rows."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -11,10 +11,10 @@ Scenario = Literal["stable", "price_shock", "unit_bug", "new_category", "dirty"]
 SCENARIOS: tuple[str, ...] = get_args(Scenario)
 
 PRICE_RISE = 1.3
-ANGER = 0.9
-"""Log odds of leaving that a price rise adds in its first month ..."""
-ANGER_KEPT = 0.85
-"""... and the share of it that is left after each month."""
+PRICE_LOG_ODDS = 0.9
+"""Log odds of leaving that a price rise adds in its first month."""
+PRICE_LOG_ODDS_DECAY = 0.85
+"""Factor by which they decay from month to month."""
 
 NEW_CITY, NEW_CITY_SHARE = "New Meridian", 0.08
 WALLET, WALLET_SHARE = "Digital wallet", 0.01
@@ -40,29 +40,29 @@ FAULTS: tuple[Fault, ...] = (
     ("location", lambda value, _: (f"{value} " * 300)[:300]),
     ("customer_id", lambda _, rng: str(rng.choice(["", "  "]))),
 )
-"""A column and what stands in it instead, given its value."""
+"""A column, and a function of its value and a generator that returns a faulty value."""
 
 
 def price_factor(scenario: Scenario) -> float:
-    """What every bill is multiplied by while the scenario acts."""
+    """Returns the factor of every bill while the scenario is active."""
     return PRICE_RISE if scenario == "price_shock" else 1.0
 
 
 def extra_log_odds(scenario: Scenario, months: int) -> float:
-    """Log odds added to everybody's hazard `months` after the scenario began to act."""
-    return ANGER * ANGER_KEPT**months if scenario == "price_shock" else 0.0
+    """Returns the log odds added to every hazard `months` after the start of the scenario."""
+    return PRICE_LOG_ODDS * PRICE_LOG_ODDS_DECAY**months if scenario == "price_shock" else 0.0
 
 
 def faulty_share(scenario: Scenario, usual: float) -> float:
-    """Share of rows that the source spoils."""
+    """Returns the share of rows that the source delivers with faults."""
     return max(usual, DIRTY_SHARE) if scenario == "dirty" else usual
 
 
 def delivered(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
-    """The customers as the source tells of them, true but for the scenario's doing.
+    """Returns the customers as the source delivers them: true values, changed by the scenario.
 
     Args:
-        frame: clean rows; `customer_id` is one letter and a number.
+        frame: Clean rows; `customer_id` is one letter and a number.
     """
     if scenario == "unit_bug":
         return frame.assign(avg_data_usage=frame["avg_data_usage"] * MEGABYTES)
@@ -78,33 +78,33 @@ def delivered(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
 
 
 def spoil(frame: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
-    """Spoils rows of a telecom snapshot in the manner of real data.
+    """Spoils rows of a telecom snapshot with faults that are typical of real data.
 
-    A spoiled row has one faulty cell, or two, or comes twice. The arguments stay as they are,
-    but for the state of `rng`.
+    A spoiled row has one or two faulty cells, or is repeated. The arguments are not modified,
+    except for the state of `rng`.
 
     Args:
-        frame: clean rows with the columns of `FAULTS` and a unique index.
-        share: of the rows to spoil, in expectation, from 0 to 1.
+        frame: Clean rows with the columns of `FAULTS` and a unique index.
+        share: Expected share of the rows to spoil, from 0 to 1.
 
     Returns:
-        The rows in their order under a new index, repeated ones next to each other. Columns with
-        a fault have dtype object.
+        The rows in their order with a new index, repeated rows next to each other. Columns with a
+        fault have dtype object.
     """
     rows = np.flatnonzero(rng.random(len(frame)) < share)
-    # One kind more than there are faulty cells: the row that comes twice.
+    # One kind more than the kinds of faulty cells: the repeated row.
     kinds = rng.integers(len(FAULTS) + 1, size=len(rows))
-    twice = kinds == len(FAULTS)
+    repeated = kinds == len(FAULTS)
     second = rng.integers(len(FAULTS), size=len(rows))
-    also = ~twice & (rng.random(len(rows)) < SECOND_FAULT_SHARE)
+    also = ~repeated & (rng.random(len(rows)) < SECOND_FAULT_SHARE)
     spoiled = _with_faults(
         frame,
-        np.concatenate([rows[~twice], rows[also]]),
-        np.concatenate([kinds[~twice], second[also]]),
+        np.concatenate([rows[~repeated], rows[also]]),
+        np.concatenate([kinds[~repeated], second[also]]),
         rng,
     )
     times = np.ones(len(frame), dtype=np.int64)
-    times[rows[twice]] = 2
+    times[rows[repeated]] = 2
     return spoiled.iloc[np.repeat(np.arange(len(frame)), times)].reset_index(drop=True)
 
 
@@ -130,5 +130,5 @@ def _date(rng: np.random.Generator) -> str:
 
 
 def _evenly(numbers: npt.NDArray[Any], step: float) -> npt.NDArray[np.float64]:
-    """Spreads whole numbers evenly over [0, 1): a Weyl sequence, a fixed trait of each number."""
+    """Spreads whole numbers evenly over [0, 1) by a Weyl sequence; each has one fixed value."""
     return np.asarray(numbers * step % 1.0, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""A simulated mobile operator behind the contract `telecom`, with a known hazard of leaving."""
+"""Simulated mobile operator with the contract `telecom` and a known hazard of leaving."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,17 +16,17 @@ from churn_assets.core.simulation.scenarios import Scenario
 class Simulator:
     """An operator whose customers age, change contracts, pay late and leave.
 
-    Its frames are a function of its settings and of the month alone, in whatever order they are
-    asked for. The number of customers is constant: who leaves is replaced by somebody new.
+    Its frames depend only on its settings and the month, not on the order of the calls. The number
+    of customers is constant: every customer who leaves is replaced by a new one.
 
     Attributes:
-        customers: at the close of every month.
-        seed: of all random numbers, from 0.
-        scenario: what befalls the operator.
-        scenario_month: YYYY-MM from which the scenario acts, None for always. The months before
-            it are those of `stable`, bit by bit.
-        since: first month of the operator, YYYY-MM.
-        dirt: share of faulty rows in a snapshot.
+        customers: Number of customers at the close of every month.
+        seed: Seed of all random numbers, at least 0.
+        scenario: Scenario of the operator.
+        scenario_month: Month YYYY-MM from which the scenario is active, None for always. Earlier
+            months are bit for bit those of `stable`.
+        since: First month of the operator, YYYY-MM.
+        dirt: Share of faulty rows in a snapshot.
     """
 
     customers: int = 20_000
@@ -35,8 +35,8 @@ class Simulator:
     scenario_month: str | None = None
     since: str = "2024-01"
     dirt: float = 0.003
-    _kept: dict[int, People] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """The first month's state and the last two asked for: time saved, never another answer."""
+    _cache: dict[int, People] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """States of the first month and of the last two requested; they never change a result."""
 
     def __post_init__(self) -> None:
         if self.customers < 1:
@@ -48,18 +48,18 @@ class Simulator:
             raise ValueError(f"scenario is {self.scenario!r}: must be one of {known}")
         if not 0 <= self.dirt <= 1:
             raise ValueError(f"dirt is {self.dirt}: must be a share from 0 to 1")
-        self._begin()
+        self._scenario_start()
 
     def snapshot(self, month: str) -> pd.DataFrame:
-        """The customers at the close of a month (YYYY-MM), as the source delivers them.
+        """Returns the customers at the close of a month (YYYY-MM), as the source delivers them.
 
         Returns:
-            One row a customer in the order of their numbers, spoiled ones among them: text as
-            string[pyarrow], whole numbers int64, other numbers float64; columns with a fault
-            are object.
+            One row per customer in the order of their numbers, some of them spoiled: text as
+            string[pyarrow], whole numbers int64, other numbers float64; columns with a fault are
+            object.
 
         Raises:
-            ValueError: the month is malformed or before `since`.
+            ValueError: The month is malformed or before `since`.
         """
         index = self._index(month)
         scenario = self._scenario(index)
@@ -68,28 +68,28 @@ class Simulator:
         return scenarios.spoil(frame, share, generator(self.seed, index, population.DIRT))
 
     def labels(self, month: str) -> pd.DataFrame:
-        """Who of the month's customers left within the month after it.
+        """Returns which of the month's customers left within the next month.
 
         Returns:
             Columns customer_id (string[pyarrow]) and churned (bool), each customer once.
 
         Raises:
-            ValueError: the month is malformed or before `since`.
+            ValueError: The month is malformed or before `since`.
         """
         index = self._index(month)
         people = self._people(index)
         return pd.DataFrame(
-            {"customer_id": _ids(people["number"]), "churned": self._leavers(people, index)}
+            {"customer_id": _ids(people["number"]), "churned": self._churned(people, index)}
         )
 
     def true_hazard(self, month: str) -> pd.Series:
-        """The probability from which each label of the month was drawn.
+        """Returns the probability from which each label of the month was drawn.
 
         Returns:
             Float64 by customer_id, in the order of `labels`.
 
         Raises:
-            ValueError: the month is malformed or before `since`.
+            ValueError: The month is malformed or before `since`.
         """
         index = self._index(month)
         people = self._people(index)
@@ -97,10 +97,10 @@ class Simulator:
         return pd.Series(self._hazard(people, index), index=ids, name="hazard")
 
     def scenario_of(self, month: str) -> Scenario:
-        """What befalls the operator in a month (YYYY-MM).
+        """Returns the scenario that is active in a month (YYYY-MM).
 
         Raises:
-            ValueError: the month is malformed or before `since`.
+            ValueError: The month is malformed or before `since`.
         """
         return self._scenario(self._index(month))
 
@@ -110,38 +110,38 @@ class Simulator:
             raise ValueError(f"month {month} is before {self.since}, the operator's first")
         return index
 
-    def _begin(self) -> int:
+    def _scenario_start(self) -> int:
         first = _months(self.since)
         return 0 if self.scenario_month is None else _months(self.scenario_month) - first
 
     def _scenario(self, index: int) -> Scenario:
-        return self.scenario if index >= self._begin() else "stable"
+        return self.scenario if index >= self._scenario_start() else "stable"
 
     def _prices(self, index: int) -> float:
         return scenarios.price_factor(self._scenario(index))
 
     def _people(self, index: int) -> People:
-        """State of a month, stepping on from the nearest earlier one that is at hand."""
-        kept = dict(self._kept)
-        first = kept.pop(0, None) or population.settled(self.customers, self.seed)
-        at = max((known for known in kept if known <= index), default=0)
-        people = kept.pop(at, first)
-        for month in range(at, index):
+        """Returns the state of a month, simulated from the nearest earlier state in the cache."""
+        cached = dict(self._cache)
+        first = cached.pop(0, None) or population.steady_state(self.customers, self.seed)
+        nearest = max((known for known in cached if known <= index), default=0)
+        people = cached.pop(nearest, first)
+        for month in range(nearest, index):
             newcomers = generator(self.seed, month, population.NEWCOMERS)
             life = generator(self.seed, month, population.LIFE)
-            people = population.next_month(people, self._leavers(people, month), newcomers, life)
-        recent = dict(list(kept.items())[-1:]) | {index: people}
-        object.__setattr__(self, "_kept", recent | {0: first})
+            people = population.next_month(people, self._churned(people, month), newcomers, life)
+        recent = dict(list(cached.items())[-1:]) | {index: people}
+        object.__setattr__(self, "_cache", recent | {0: first})
         return people
 
-    def _leavers(self, people: People, index: int) -> Array:
-        draws = generator(self.seed, index, population.LEAVERS).random(self.customers)
+    def _churned(self, people: People, index: int) -> Array:
+        draws = generator(self.seed, index, population.CHURN).random(self.customers)
         return np.asarray(draws < self._hazard(people, index))
 
     def _hazard(self, people: People, index: int) -> Array:
         scenario = self._scenario(index)
-        extra = scenarios.extra_log_odds(scenario, index - self._begin())
-        return population.hazard(population.measured(people, self._prices(index)), extra)
+        extra = scenarios.extra_log_odds(scenario, index - self._scenario_start())
+        return population.hazard(population.snapshot_columns(people, self._prices(index)), extra)
 
 
 def _frame(people: People, prices: float) -> pd.DataFrame:
@@ -152,7 +152,7 @@ def _frame(people: People, prices: float) -> pd.DataFrame:
         "payment_method": population.PAYMENTS,
     }
     columns: dict[str, Any] = {"customer_id": _ids(people["number"])}
-    for name, values in population.measured(people, prices).items():
+    for name, values in population.snapshot_columns(people, prices).items():
         if name in words:
             texts = np.array(words[name], dtype=object)[values]
             columns[name] = pd.array(texts, dtype="string[pyarrow]")
@@ -167,7 +167,7 @@ def _ids(numbers: Array) -> Any:
 
 
 def _months(month: str) -> int:
-    """Months since the year 0 of a month YYYY-MM."""
+    """Returns the number of months from year 0 to a month YYYY-MM."""
     if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
         raise ValueError(f"month is {month!r}: must look like 2024-01")
     return 12 * int(month[:4]) + int(month[5:]) - 1

@@ -57,7 +57,7 @@ def parse(text: str | None, column: Column) -> tuple[object, list[str]]:
         ("0.0", FLAG, False, []),
         ("Male", CATEGORY, "Male", []),
         (" Male", CATEGORY, None, ["must have no spaces around it"]),
-        (" Male", CLOSED, " Male", []),  # which is none of its values, for pandera to say
+        (" Male", CLOSED, " Male", []),  # not one of its values: pandera reports it
         ("0001", ID, "0001", []),
         ("0001 ", ID, None, ["must have no spaces around it"]),
         ("\t0001", ID, None, ["must have no spaces around it"]),

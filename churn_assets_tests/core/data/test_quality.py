@@ -1,4 +1,4 @@
-"""Each gate below, at and above its limit."""
+"""Each check on data, below, at and above its limit."""
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ def test_row_count_as_usual(rows: int, passes: bool) -> None:
     }  # fmt: skip
 
 
-def test_the_first_month_has_nothing_to_be_compared_with() -> None:
+def test_row_count_of_the_first_month_passes() -> None:
     assert quality.row_count_as_usual(1, {}, LIMITS).passed
 
 
@@ -64,7 +64,7 @@ def test_every_id_known(unknown: int, passes: bool) -> None:
     assert verdict.numbers["unknown_ids"] == unknown
 
 
-def test_no_labels_have_no_unknown_ids() -> None:
+def test_empty_labels_have_no_unknown_ids() -> None:
     none = pd.Series([], dtype=TEXT)
     assert quality.every_id_known(none, none, LIMITS).passed
 
@@ -77,7 +77,7 @@ def test_quarantined_share_within_limit(broken: int, passes: bool) -> None:
     assert verdict.numbers["quarantined_share"] == broken / 20
 
 
-def test_a_month_with_no_row_left_does_not_pass_whatever_the_limit() -> None:
+def test_a_month_without_accepted_rows_fails_whatever_the_limit() -> None:
     validation = validate(raw({"age": "1"}), TELECOM, "2026-01")
     limits = Limits(max_quarantined_share=1.0)
     assert not quality.quarantined_share_within_limit(validation, limits).passed
@@ -99,12 +99,12 @@ def test_a_contract_without_nullable_features_has_no_nulls() -> None:
 
 
 def labelled(rows: int, left: int) -> pd.DataFrame:
-    """Rows of which the first `left` left, on all three sides."""
+    """Returns rows in all three splits; the customers of the first `left` rows churned."""
     labels = np.arange(rows) < left
-    sides = np.resize([TRAINING, CALIBRATION, TEST], rows)
+    splits = np.resize([TRAINING, CALIBRATION, TEST], rows)
     ids = pd.array([f"c{i}" for i in range(rows)], dtype=TEXT)
     return typed_rows(TELECOM, rows).assign(
-        customer_id=ids, churned=pd.array(labels, dtype="boolean"), split=sides
+        customer_id=ids, churned=pd.array(labels, dtype="boolean"), split=splits
     )
 
 
@@ -121,15 +121,15 @@ def test_enough_rows_of_both_classes(rows: int, left: int, passes: bool) -> None
     assert verdict.numbers["left"] == left
 
 
-def test_each_side_needs_both_classes() -> None:
+def test_each_split_needs_both_classes() -> None:
     rows = labelled(300, 100)
     rows = rows[~((rows["split"] == TEST) & rows["churned"])]
     verdict = quality.enough_rows_of_both_classes(rows, TELECOM, LIMITS)
     assert not verdict.passed
-    assert "Without rows of both classes: test." in verdict.description
+    assert "Splits without both classes: test." in verdict.description
 
 
-def test_an_id_on_two_sides_is_found() -> None:
+def test_an_id_in_two_splits_is_found() -> None:
     rows = labelled(30, 10)
     assert quality.no_id_on_two_sides(rows, TELECOM).passed
     rows.loc[1, "customer_id"] = "c0"
@@ -139,7 +139,7 @@ def test_an_id_on_two_sides_is_found() -> None:
 
 
 @pytest.mark.parametrize("feature", ["late_payments", "location"])
-def test_a_feature_that_knows_the_label_is_found(feature: str) -> None:
+def test_a_feature_that_leaks_the_label_is_found(feature: str) -> None:
     rows = labelled(300, 100)
     assert quality.no_feature_knows_the_label(rows, TELECOM, LIMITS).passed
     leak = rows["churned"].map({True: "X", False: "Y"}).astype(TEXT)
@@ -150,7 +150,7 @@ def test_a_feature_that_knows_the_label_is_found(feature: str) -> None:
     assert verdict.numbers["auc"] == 1.0
 
 
-def test_a_number_that_is_null_for_all_who_left_is_found() -> None:
+def test_a_number_that_is_null_for_all_churned_customers_is_found() -> None:
     rows = labelled(300, 100)
     rows["avg_call_minutes"] = rows["avg_call_minutes"].mask(rows["churned"])
     verdict = quality.no_feature_knows_the_label(rows, TELECOM, LIMITS)
@@ -159,7 +159,7 @@ def test_a_number_that_is_null_for_all_who_left_is_found() -> None:
     assert verdict.numbers["auc"] == 1.0
 
 
-def test_a_category_that_is_null_for_all_who_stayed_is_found() -> None:
+def test_a_category_that_is_null_for_all_retained_customers_is_found() -> None:
     rows = labelled(300, 100)
     names = pd.Series([f"reason {i}" for i in range(300)], dtype=TEXT)
     rows["location"] = names.where(rows["churned"])
@@ -179,7 +179,7 @@ def test_a_category_of_many_values_is_no_leak(values: int) -> None:
     assert float(verdict.numbers["auc"]) < 0.55
 
 
-def test_a_category_of_many_values_that_knows_the_label_is_found() -> None:
+def test_a_category_of_many_values_that_leaks_the_label_is_found() -> None:
     random = np.random.default_rng(1)
     rows = labelled(5_000, 1_000)
     marks = np.where(rows["churned"], "left", "stayed")
@@ -206,7 +206,7 @@ def test_same_probabilities(gap: float, passes: bool) -> None:
         assert verdict.numbers["limit"] == 1e-12
 
 
-def test_probabilities_that_are_no_numbers_are_not_the_same() -> None:
+def test_nan_is_not_the_same_probability() -> None:
     nan = np.array([np.nan])
     assert not quality.scorer_equals_pipeline(nan, np.array([0.1])).passed
 

@@ -9,9 +9,9 @@ from churn_assets.core.data.splitting import (
     CALIBRATION,
     TEST,
     TRAINING,
-    ids_on_two_sides,
-    of_split,
-    split_of,
+    assign_splits,
+    ids_in_several_splits,
+    rows_of_split,
     training_rows,
 )
 
@@ -30,12 +30,12 @@ def labels(ids: list[str], months: list[str]) -> pd.DataFrame:
     )
 
 
-def test_the_split_of_a_customer_is_the_same_for_ever() -> None:
-    sides = split_of(pd.Series(["a", "b", "C00000001", "a"])).tolist()
-    assert sides == [CALIBRATION, TRAINING, TEST, CALIBRATION]
+def test_the_split_of_a_customer_never_changes() -> None:
+    splits = assign_splits(pd.Series(["a", "b", "C00000001", "a"])).tolist()
+    assert splits == [CALIBRATION, TRAINING, TEST, CALIBRATION]
 
 
-def of_horizon(months: int) -> Contract:
+def with_horizon(months: int) -> Contract:
     return TELECOM.model_copy(update={"horizon_months": months})
 
 
@@ -46,10 +46,10 @@ def of_horizon(months: int) -> Contract:
 )
 def test_a_split_never_leaks(ids: list[str], months: int, horizon: int) -> None:
     months_ = MONTHS[:months]
-    rows = training_rows(features(ids, months_), labels(ids, months_), of_horizon(horizon))
-    assert ids_on_two_sides(rows, TELECOM) == []
+    rows = training_rows(features(ids, months_), labels(ids, months_), with_horizon(horizon))
+    assert ids_in_several_splits(rows, TELECOM) == []
     assert not rows.duplicated(["customer_id", "month"]).any()
-    test, rest = of_split(rows, TEST), rows[rows["split"] != TEST]
+    test, rest = rows_of_split(rows, TEST), rows[rows["split"] != TEST]
     if months < 3 or months <= horizon:
         assert len(rows) == len(ids) * months
     else:
@@ -62,43 +62,43 @@ def test_a_split_never_leaks(ids: list[str], months: int, horizon: int) -> None:
     ("horizon", "learnt_from"),
     [(1, MONTHS[:4]), (2, MONTHS[:3]), (4, MONTHS[:1])],
 )
-def test_labels_that_close_after_the_test_snapshot_are_not_learnt_from(
+def test_labels_unknown_at_the_test_snapshot_are_not_trained_on(
     horizon: int, learnt_from: list[str]
 ) -> None:
     ids = [f"C{i}" for i in range(100)]
-    rows = training_rows(features(ids, MONTHS), labels(ids, MONTHS), of_horizon(horizon))
-    for side in (TRAINING, CALIBRATION):
-        assert sorted(set(of_split(rows, side)["month"])) == learnt_from
-    assert set(of_split(rows, TEST)["month"]) == {MONTHS[-1]}
+    rows = training_rows(features(ids, MONTHS), labels(ids, MONTHS), with_horizon(horizon))
+    for split in (TRAINING, CALIBRATION):
+        assert sorted(set(rows_of_split(rows, split)["month"])) == learnt_from
+    assert set(rows_of_split(rows, TEST)["month"]) == {MONTHS[-1]}
 
 
 def test_months_too_close_for_the_horizon_are_split_by_customer_alone() -> None:
     ids = [f"C{i}" for i in range(200)]
-    rows = training_rows(features(ids, MONTHS), labels(ids, MONTHS), of_horizon(5))
+    rows = training_rows(features(ids, MONTHS), labels(ids, MONTHS), with_horizon(5))
     assert len(rows) == 1_000
-    for side in (TRAINING, CALIBRATION, TEST):
-        assert set(of_split(rows, side)["month"]) == set(MONTHS)
+    for split in (TRAINING, CALIBRATION, TEST):
+        assert set(rows_of_split(rows, split)["month"]) == set(MONTHS)
 
 
-def test_a_horizon_reaches_over_the_turn_of_the_year() -> None:
+def test_a_horizon_may_cross_the_end_of_the_year() -> None:
     ids, months = [f"C{i}" for i in range(100)], ["2025-11", "2025-12", "2026-01", "2026-02"]
-    rows = training_rows(features(ids, months), labels(ids, months), of_horizon(2))
-    assert set(of_split(rows, TRAINING)["month"]) == {"2025-11", "2025-12"}
+    rows = training_rows(features(ids, months), labels(ids, months), with_horizon(2))
+    assert set(rows_of_split(rows, TRAINING)["month"]) == {"2025-11", "2025-12"}
 
 
-def test_shares_are_as_promised() -> None:
+def test_splits_have_their_shares() -> None:
     ids = [f"C{i}" for i in range(20_000)]
-    shares = pd.Series(split_of(pd.Series(ids))).value_counts(normalize=True)
+    shares = pd.Series(assign_splits(pd.Series(ids))).value_counts(normalize=True)
     assert shares[TRAINING] == pytest.approx(0.70, abs=0.015)
     assert shares[CALIBRATION] == pytest.approx(0.15, abs=0.015)
     assert shares[TEST] == pytest.approx(0.15, abs=0.015)
 
 
-def test_two_months_are_too_few_for_a_test_out_of_time() -> None:
+def test_two_months_are_too_few_for_an_out_of_time_test() -> None:
     ids = [f"C{i}" for i in range(200)]
     rows = training_rows(features(ids, MONTHS[:2]), labels(ids, MONTHS[:2]), TELECOM)
     assert len(rows) == 400
-    assert set(of_split(rows, TEST)["month"]) == set(MONTHS[:2])
+    assert set(rows_of_split(rows, TEST)["month"]) == set(MONTHS[:2])
 
 
 def test_unknown_labels_and_unlabelled_customers_are_left_out() -> None:
@@ -118,6 +118,6 @@ def test_order_of_the_rows_does_not_matter() -> None:
 def test_order_in_storage_does_not_matter() -> None:
     ids = [f"C{i}" for i in range(50)]
     rows = training_rows(features(ids, MONTHS[:4]), labels(ids, MONTHS[:4]), TELECOM)
-    for side in (TRAINING, CALIBRATION, TEST):
-        found = of_split(rows.sample(frac=1, random_state=2), side)
-        pd.testing.assert_frame_equal(found, rows[rows["split"] == side].reset_index(drop=True))
+    for split in (TRAINING, CALIBRATION, TEST):
+        found = rows_of_split(rows.sample(frac=1, random_state=2), split)
+        pd.testing.assert_frame_equal(found, rows[rows["split"] == split].reset_index(drop=True))

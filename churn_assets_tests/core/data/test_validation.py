@@ -62,7 +62,7 @@ def test_a_row_carries_every_rule_it_broke() -> None:
     assert set(found) == {"c0"}
 
 
-def test_of_rows_with_one_id_the_last_stands() -> None:
+def test_the_last_row_of_a_repeated_id_is_kept() -> None:
     validation = validate(
         raw({"customer_id": "a", "age": "30"}, {"customer_id": "a", "age": "40"}),
         TELECOM,
@@ -95,15 +95,15 @@ def test_the_summary_counts_rows_by_rule() -> None:
     assert validation.quarantined_share == 1.0
 
 
-def test_an_empty_snapshot_is_empty_tables() -> None:
+def test_an_empty_snapshot_gives_empty_tables() -> None:
     validation = validate(raw(), TELECOM, "2026-01")
     assert (len(validation.accepted), len(validation.quarantined)) == (0, 0)
     assert validation.quarantined_share == 0.0
 
 
-def test_checks_that_a_contract_adds_itself_are_honoured() -> None:
+def test_checks_that_a_contract_adds_are_applied() -> None:
     class Stricter(TELECOM.model):  # type: ignore[name-defined, misc]
-        """Telecom with two rules more."""
+        """Telecom with two more rules."""
 
         @pa.check("location")
         def not_nowhere(cls, values: pd.Series) -> pd.Series:  # noqa: N805
@@ -136,7 +136,7 @@ def test_every_row_is_accepted_or_quarantined_with_reasons_and_none_is_lost(
     validation = validate(rows, TELECOM, "2026-01")
     assert len(validation.accepted) + len(validation.quarantined) == len(rows)
     assert all(json.loads(text) for text in validation.quarantined["reasons"])
-    came = rows.set_index("source_row").loc[validation.quarantined["source_row"]]
-    kept = validation.quarantined.set_index("source_row")[list(came.columns)]
-    pd.testing.assert_frame_equal(kept, came, check_index_type=False)
+    delivered = rows.set_index("source_row").loc[validation.quarantined["source_row"]]
+    kept = validation.quarantined.set_index("source_row")[list(delivered.columns)]
+    pd.testing.assert_frame_equal(kept, delivered, check_index_type=False)
     feature_schema(TELECOM).validate(validation.accepted)

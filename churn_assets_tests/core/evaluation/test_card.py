@@ -1,4 +1,4 @@
-"""What goes on a model's card: estimates as the report has them, and a fair spread of scores."""
+"""Fields of the model card: estimates of the report, and the score distribution."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_bins_are_within_the_probabilities_and_none_is_empty(probabilities: list
 
 
 @given(PROBABILITIES)
-def test_the_same_customers_have_not_moved(probabilities: list[float]) -> None:
+def test_stability_index_of_the_same_customers_is_zero(probabilities: list[float]) -> None:
     found = score_distribution(probabilities)
     bins = np.searchsorted(found.edges, probabilities, side="right")
     counts = np.bincount(bins, minlength=len(found.shares))
@@ -49,12 +49,12 @@ def test_one_score_for_all_is_one_bin(probability: float) -> None:
     assert (found.edges, found.shares) == ((), (1.0,))
 
 
-def test_no_rows_do_not_spread() -> None:
+def test_no_rows_are_an_error() -> None:
     with pytest.raises(ValueError, match="no probabilities"):
         score_distribution([])
 
 
-def test_estimates_keep_what_is_undefined() -> None:
+def test_undefined_metrics_stay_undefined() -> None:
     found = estimates(
         {
             "accuracy": Interval(value=0.9, low=0.8, high=0.95),

@@ -1,4 +1,4 @@
-"""The evaluation report: what it holds, and when its checks pass."""
+"""The evaluation report: its content, and the conditions under which its checks pass."""
 
 import json
 import math
@@ -51,7 +51,7 @@ def changed(report: EvaluationReport, **limits: float) -> EvaluationReport:
     return report.model_copy(update={"limits": Limits(**limits)})
 
 
-def test_it_says_what_was_evaluated(report: EvaluationReport) -> None:
+def test_report_describes_what_was_evaluated(report: EvaluationReport) -> None:
     frame, _ = rows()
     assert (report.rows, report.positives) == (ROWS, int(frame["churned"].sum()))
     assert report.months == ("2026-03",)
@@ -59,7 +59,7 @@ def test_it_says_what_was_evaluated(report: EvaluationReport) -> None:
     assert tuple(report.metrics) == METRICS
 
 
-def test_months_are_optional_and_identification_is_the_callers() -> None:
+def test_months_are_optional_and_about_is_taken_from_the_caller() -> None:
     frame, hazard = rows()
     about = About(model_version="3", mlflow_run_id="abc", table_versions={"training_set": 7})
     report = report_of(frame.drop(columns="month"), hazard, about=about)
@@ -67,7 +67,7 @@ def test_months_are_optional_and_identification_is_the_callers() -> None:
     assert report.about == about
 
 
-def test_values_are_sklearns_and_lie_in_their_intervals(report: EvaluationReport) -> None:
+def test_values_equal_sklearn_and_lie_in_their_intervals(report: EvaluationReport) -> None:
     frame, hazard = rows()
     y = frame["churned"].to_numpy(bool)
     assert report.metrics["roc_auc"].value == pytest.approx(reference.roc_auc_score(y, hazard))
@@ -78,7 +78,7 @@ def test_values_are_sklearns_and_lie_in_their_intervals(report: EvaluationReport
         assert one.low <= one.value <= one.high, name  # type: ignore[operator]
 
 
-def test_it_survives_json(report: EvaluationReport) -> None:
+def test_report_round_trips_through_json(report: EvaluationReport) -> None:
     text = report.model_dump_json()
     assert EvaluationReport.model_validate_json(text) == report
     json.loads(text, parse_constant=pytest.fail)
@@ -95,7 +95,7 @@ def test_slices_cover_every_row_of_every_sliced_column_once(report: EvaluationRe
     assert {one.column for one in report.slices if one.sensitive} == {"age", "gender"}
 
 
-def test_bands_hold_their_lower_bound() -> None:
+def test_bands_include_their_lower_bound() -> None:
     frame, hazard = rows()
     frame["tenure"] = pd.array([11, 12, 48] * (ROWS // 3), dtype="Int64")
     found = {one.value: one.rows for one in report_of(frame, hazard).slices
@@ -165,7 +165,7 @@ def test_a_test_of_one_class_is_reported_and_fails() -> None:
     json.loads(report.model_dump_json(), parse_constant=pytest.fail)
 
 
-def test_curves_are_short_and_end_where_they_must(report: EvaluationReport) -> None:
+def test_curves_are_thinned_and_keep_their_end_points(report: EvaluationReport) -> None:
     curves = report.curves
     for name in ("roc", "precision_recall", "gains", "lift", "profit"):
         curve = getattr(curves, name)
@@ -195,7 +195,7 @@ def test_profit_is_that_of_the_break_even_probability(report: EvaluationReport) 
     assert at_best == pytest.approx(brute)
 
 
-def test_where_no_offer_pays_the_best_is_to_contact_nobody() -> None:
+def test_if_no_offer_pays_the_best_is_to_contact_nobody() -> None:
     frame, hazard = rows()
     terms = CONTRACT.economics.model_copy(update={"cost_of_offer": 1000.0})
     contract = CONTRACT.model_copy(update={"economics": terms})
@@ -266,7 +266,7 @@ def test_a_weak_group_is_named() -> None:
     assert "gender Other" in str(verdict.numbers["weak_slices"])
 
 
-def test_weakness_is_the_upper_bound_below_the_limit() -> None:
+def test_a_slice_is_weak_if_its_upper_bound_is_below_the_limit() -> None:
     frame, hazard = rows()
     lowest = no_weak_slice(report_of(frame, hazard)).numbers["value"]
     assert isinstance(lowest, float)
@@ -275,7 +275,7 @@ def test_weakness_is_the_upper_bound_below_the_limit() -> None:
         assert no_weak_slice(report_of(frame, hazard, limits=limits)).passed is passed
 
 
-def test_slices_are_judged_from_enough_rows_of_both_classes_on() -> None:
+def test_slices_are_judged_if_they_have_enough_rows_of_both_classes() -> None:
     frame, hazard = rows()
     first = report_of(frame, hazard).slices[0]
     smaller = min(first.positives, first.rows - first.positives)
@@ -310,7 +310,7 @@ def test_probabilities_must_be_probabilities(wrong: float) -> None:
         report_of(frame, np.where(hazard > 0.5, wrong, hazard))
 
 
-def test_rows_must_fit_together() -> None:
+def test_mismatched_empty_or_unlabelled_rows_are_refused() -> None:
     frame, hazard = rows()
     with pytest.raises(ValueError, match="have shape"):
         report_of(frame, hazard[1:])
@@ -327,7 +327,7 @@ def test_rows_of_one_customer_are_drawn_together() -> None:
     once = report_of(frame, hazard)
     repeated = pd.concat([frame, frame.assign(month="2026-04")], ignore_index=True)
     twice = report_of(repeated, np.tile(hazard, 2))
-    # Rows that say nothing new make no interval narrower.
+    # Repeated rows must not narrow the intervals.
     for name in ("roc_auc", "log_loss", "profit_per_customer"):
         assert twice.metrics[name].low == pytest.approx(once.metrics[name].low)
         assert twice.metrics[name].high == pytest.approx(once.metrics[name].high)
@@ -337,13 +337,13 @@ def test_rows_of_one_customer_are_drawn_together() -> None:
     assert rowwise.metrics["roc_auc"].low > once.metrics["roc_auc"].low  # type: ignore[operator]
 
 
-def test_ids_of_one_row_each_change_nothing(report: EvaluationReport) -> None:
+def test_unique_ids_change_nothing(report: EvaluationReport) -> None:
     frame, hazard = rows()
     frame["customer_id"] = pd.Series([f"C{i}" for i in range(ROWS)], dtype=TEXT)
     assert report_of(frame, hazard) == report
 
 
-def test_an_index_of_its_own_changes_nothing(report: EvaluationReport) -> None:
+def test_the_index_of_the_frame_changes_nothing(report: EvaluationReport) -> None:
     frame, hazard = rows()
     frame.index = frame.index[::-1] + 10
     assert report_of(frame, hazard) == report

@@ -1,4 +1,4 @@
-"""Metrics are sklearn's, for any weighting, ties included; intervals mean what they say."""
+"""Metrics equal sklearn's for any weighting, including ties; intervals have their coverage."""
 
 import time
 
@@ -23,7 +23,7 @@ ECONOMICS = Economics(value_of_kept_customer=100, cost_of_offer=10, acceptance_r
 
 @st.composite
 def weighted_rows(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels of both classes, probabilities with ties and extremes, weights as in a resample."""
+    """Draws labels of both classes, probabilities with ties and extremes, and resample weights."""
     rows = draw(st.integers(2, 40))
     some = {"min_size": rows, "max_size": rows}
     y = draw(st.lists(st.integers(0, 1), **some))
@@ -37,7 +37,7 @@ def weighted_rows(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @given(weighted_rows())
 @settings(deadline=None, max_examples=100)
-def test_metrics_are_those_of_sklearn(rows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_metrics_equal_sklearn(rows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     y, p, weights = rows
     ours = Scored.of(y, p, ECONOMICS).metrics(weights[None])
 
@@ -48,8 +48,8 @@ def test_metrics_are_those_of_sklearn(rows: tuple[np.ndarray, np.ndarray, np.nda
     equals("pr_auc", reference.average_precision_score(y, p, sample_weight=weights))
     equals("log_loss", reference.log_loss(y, p, sample_weight=weights, labels=[0, 1]))
     equals("brier", reference.brier_score_loss(y, p, sample_weight=weights))
-    leaves = p >= ECONOMICS.break_even_probability
-    equals("accuracy", reference.accuracy_score(y, leaves, sample_weight=weights))
+    predicted = p >= ECONOMICS.break_even_probability
+    equals("accuracy", reference.accuracy_score(y, predicted, sample_weight=weights))
 
 
 @given(weighted_rows())
@@ -60,14 +60,14 @@ def test_a_weight_is_a_number_of_copies(rows: tuple[np.ndarray, np.ndarray, np.n
     weighted = Scored.of(y, p, ECONOMICS).metrics(weights[None])
     repeated = Scored.of(y.repeat(copies), p.repeat(copies), ECONOMICS)
     copied = repeated.metrics(np.ones((1, copies.sum())))
-    # The bins of the calibration error are those of the rows as they are, by design.
+    # By design the calibration error uses the bins of the unweighted rows.
     for name in set(METRICS) - {"calibration_error"}:
         assert weighted[name] == pytest.approx(copied[name], rel=1e-9, abs=1e-9), name
 
 
 @given(weighted_rows(), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=50)
-def test_the_order_of_rows_says_nothing(
+def test_the_order_of_rows_does_not_matter(
     rows: tuple[np.ndarray, np.ndarray, np.ndarray], random: object
 ) -> None:
     y, p, weights = rows
@@ -91,7 +91,7 @@ def test_lift_recall_and_precision_count_the_best_deciles() -> None:
         assert values[f"lift_top_{share}"] == pytest.approx(hits / share / 0.1)
 
 
-def test_one_score_for_all_lifts_nothing() -> None:
+def test_a_constant_score_has_no_lift() -> None:
     y = np.tile([1.0, 0.0, 0.0, 0.0], 25)
     values = Scored.of(y, np.full(100, 0.25), ECONOMICS).metrics(np.ones((1, 100)))
     assert values["lift_top_10"] == pytest.approx(1)
@@ -110,9 +110,9 @@ def test_profit_counts_offers_from_the_break_even_probability_on() -> None:
 def test_accuracy_is_that_of_the_break_even_probability() -> None:
     below, at, above = np.nextafter(0.2, 0), 0.2, np.nextafter(0.2, 1)
     for p, right in ((below, 0.0), (at, 1.0), (above, 1.0)):
-        leaver = Scored.of([1.0], [p], ECONOMICS).metrics(np.ones((1, 1)))
-        stayer = Scored.of([0.0], [p], ECONOMICS).metrics(np.ones((1, 1)))
-        assert (leaver["accuracy"][0], stayer["accuracy"][0]) == (right, 1 - right)
+        churned = Scored.of([1.0], [p], ECONOMICS).metrics(np.ones((1, 1)))
+        retained = Scored.of([0.0], [p], ECONOMICS).metrics(np.ones((1, 1)))
+        assert (churned["accuracy"][0], retained["accuracy"][0]) == (right, 1 - right)
 
 
 def test_calibration_bins_have_equal_rows_and_keep_ties_together() -> None:
@@ -180,8 +180,8 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert one != other
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
-    truth = 5 / 6  # ROC AUC where p is uniform and true
+def test_intervals_have_about_their_nominal_coverage() -> None:
+    truth = 5 / 6  # ROC AUC if p is uniform and is the true probability
     held = 0
     for seed in range(100):
         random = np.random.default_rng(seed)
@@ -192,7 +192,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     assert 88 <= held <= 100
 
 
-def test_the_interval_of_the_calibration_error_holds_its_value() -> None:
+def test_the_interval_of_the_calibration_error_contains_its_value() -> None:
     random = np.random.default_rng(0)
     p = random.random(2000)
     error = bootstrap(
@@ -209,10 +209,10 @@ def test_twenty_thousand_rows_take_seconds() -> None:
     scored = Scored.of(random.random(20_000) < p, p, ECONOMICS)
     start = time.perf_counter()
     bootstrap(scored.metrics, 20_000, resamples=500, seed=0)
-    assert time.perf_counter() - start < 10  # a second on an idle machine
+    assert time.perf_counter() - start < 10  # takes a second on an idle machine
 
 
-def test_classes_are_drawn_apart_and_a_customers_rows_together() -> None:
+def test_classes_are_drawn_separately_and_rows_of_a_customer_together() -> None:
     classes = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
     for weights in bootstrap_weights(6, 50, 0, classes=classes):
         assert (weights @ classes == 2).all()
@@ -226,7 +226,7 @@ def test_classes_are_drawn_apart_and_a_customers_rows_together() -> None:
 
 @given(weighted_rows())
 @settings(deadline=None, max_examples=50)
-def test_auc_and_profit_alone_are_those_of_all_metrics(
+def test_auc_and_profit_equal_those_of_all_metrics(
     rows: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     y, p, weights = rows

@@ -1,4 +1,4 @@
-"""The simple baseline: the churn rate by the one column that foresees best."""
+"""The simple baseline: the churn rate by the best single column."""
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,14 @@ def labelled_by_category() -> pd.DataFrame:
     return frame.assign(churned=pd.array(labels, dtype="boolean"))
 
 
-def test_it_finds_the_number_that_decides() -> None:
+def test_the_most_predictive_number_is_found() -> None:
     frame, hazard = with_labels(typed_rows(CONTRACT, 4000), CONTRACT, "avg_monthly_charges")
     baseline = fit_baseline(frame, CONTRACT)
     assert baseline.feature == "avg_monthly_charges"
     assert np.abs(baseline.predict(frame) - hazard).mean() < 0.05
 
 
-def test_it_finds_the_category_that_decides() -> None:
+def test_the_most_predictive_category_is_found() -> None:
     frame = labelled_by_category()
     baseline = fit_baseline(frame, CONTRACT)
     assert baseline.feature == "contract_type"
@@ -34,7 +34,7 @@ def test_it_finds_the_category_that_decides() -> None:
         assert baseline.rates[str(value)] == pytest.approx(float(rate), abs=0.03)
 
 
-def test_a_flag_can_decide() -> None:
+def test_a_flag_can_be_the_most_predictive_input() -> None:
     contract = load_contract("ibm_telco")
     frame = typed_rows(contract, 1000)
     frame = frame.assign(churned=frame["partner"])
@@ -74,7 +74,7 @@ def test_columns_of_nulls_only_do_no_harm() -> None:
     assert fit_baseline(frame, CONTRACT).feature == "contract_type"
 
 
-def test_it_survives_json() -> None:
+def test_baseline_round_trips_through_json() -> None:
     frame = labelled_by_category()
     baseline = fit_baseline(frame, CONTRACT)
     read = Baseline.model_validate_json(baseline.model_dump_json())

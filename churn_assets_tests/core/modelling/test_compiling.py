@@ -1,4 +1,4 @@
-"""The scorer is the sklearn pipeline, to 1e-12, whatever the model and whoever the customer."""
+"""The compiled scorer equals the sklearn pipeline to 1e-12, for any model and customer."""
 
 import numpy as np
 import pandas as pd
@@ -6,85 +6,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from churn_assets.contracts.contract import Column, Contract, Economics
 from churn_assets.core.modelling.compiling import compile_scorer
 from churn_assets.core.modelling.pipelines import boosting_pipeline, logistic_pipeline
 from churn_assets.core.modelling.scorer import Scorer
-
-PLANS = ("basic", "plus", "", "premium")
-CITIES = tuple(f"city {i}" for i in range(60))
-EXTREMES = (np.nan, np.inf, -np.inf, 1e300, -1e300, 1e15, -1e15, -2e15, -0.0, 5e-324)
-
-
-def small_contract(numbers: int = 3, *, closed: bool = True, open_: bool = True) -> Contract:
-    """A contract of so many numbers, a closed category and an open one between them."""
-
-    def column(name: str, role: str, kind: str, **marks: object) -> Column:
-        return Column(name=name, source_name=name, role=role, kind=kind, description=name, **marks)  # type: ignore[arg-type]
-
-    features = [column(f"x{i}", "feature", "number") for i in range(numbers)]
-    if open_:
-        features.insert(0, column("city", "feature", "category"))
-    if closed:
-        features.append(column("plan", "feature", "category", values=PLANS))
-    return Contract(
-        name="small",
-        version="1",
-        description="small",
-        horizon_months=1,
-        economics=Economics(value_of_kept_customer=9, cost_of_offer=1, acceptance_rate=0.5),
-        columns=(column("id", "id", "text"), *features, column("churned", "label", "flag")),
-        source="file",
-    )
-
+from churn_assets_tests.core.modelling.small_contract import calibrated, customers, small_contract
 
 SHAPES = st.sampled_from([(3, True, True), (1, False, True), (2, True, False), (0, True, True)])
 
 
-def customers(
-    contract: Contract, n: int, seed: int, *, wild: bool, empty: frozenset[str] = frozenset()
-) -> pd.DataFrame:
-    """Random model inputs; wild ones have extremes and categories that training never saw."""
-    random = np.random.default_rng(seed)
-    columns: dict[str, np.ndarray] = {}
-    for i, name in enumerate(contract.model_inputs):
-        if name in contract.numbers:
-            # Few distinct values: customers lie on the thresholds themselves.
-            values = random.normal(size=n).round(i) * 10.0 ** random.integers(-3, 6)
-            known = EXTREMES
-        else:
-            named = contract[name].values
-            values = random.choice(np.array(named[:3] if named else CITIES, dtype=object), n)
-            known = (np.nan, *(named or ("nowhere", "")))
-        extreme = random.random(n) < (0.4 if wild else 0.1)
-        chosen = np.array(known, dtype=object)[random.integers(len(known), size=n)]
-        values = np.where(extreme, chosen if wild else np.nan, values)
-        if name in contract.numbers:
-            values = values.astype(np.float64)
-        if name in empty:
-            values[:] = np.nan
-        columns[name] = values
-    return pd.DataFrame(columns)
-
-
-def calibrated(pipeline: Pipeline, frame: pd.DataFrame, seed: int) -> CalibratedClassifierCV:
-    random = np.random.default_rng(seed)
-    first = frame.iloc[:, 0]
-    known = pd.factorize(first)[0] if first.dtype == object else first.fillna(0)
-    signal = np.clip(np.asarray(known), -1e6, 1e6)
-    noise = random.normal(size=len(frame)) * (np.std(signal) + 0.1)
-    left = np.asarray(signal + noise > np.median(signal + noise))
-    with threadpool_limits(1):
-        fitted = FrozenEstimator(pipeline.fit(frame, left))
-        return CalibratedClassifierCV(fitted).fit(frame, left)
-
-
 def assert_same(model: CalibratedClassifierCV, scorer: Scorer, frame: pd.DataFrame) -> None:
-    """Batch as the pipeline, one customer as the batch."""
+    """Asserts that batch scores equal the pipeline's, and single scores the batch scores."""
     columns = {name: frame[name].to_numpy() for name in scorer.inputs}
     batch = scorer.score(columns)
     with threadpool_limits(1):
@@ -110,7 +43,7 @@ def assert_same(model: CalibratedClassifierCV, scorer: Scorer, frame: pd.DataFra
     n=st.integers(40, 400),
     empty=st.frozensets(st.sampled_from(["x0", "x1", "city", "plan"]), max_size=2),
 )
-def test_boosting_scorer_is_the_pipeline(
+def test_boosting_scorer_equals_the_pipeline(
     shape: tuple[int, bool, bool],
     seed: int,
     leaves: int,
@@ -136,7 +69,7 @@ def test_boosting_scorer_is_the_pipeline(
     n=st.integers(40, 400),
     empty=st.frozensets(st.sampled_from(["x0", "x1", "city", "plan"]), max_size=2),
 )
-def test_logistic_scorer_is_the_pipeline(
+def test_logistic_scorer_equals_the_pipeline(
     shape: tuple[int, bool, bool], seed: int, n: int, empty: frozenset[str]
 ) -> None:
     contract = small_contract(shape[0], closed=shape[1], open_=shape[2])

@@ -1,4 +1,4 @@
-"""Golden rows are requests without faults, cover what the contract allows, and never change."""
+"""Golden rows are valid requests, cover the values of the contract, and are reproducible."""
 
 import json
 
@@ -19,7 +19,7 @@ CITIES = ("Aston", "Berlin", "Paris")
 
 
 def scorer_of(contract: Contract, seed: int, cities: tuple[str, ...] = CITIES) -> Scorer:
-    """A scorer that tells apart every value of every input."""
+    """Returns a scorer that distinguishes every value of every input."""
     rng = np.random.default_rng(seed)
     codes, rows = {}, 0
     for name in contract.categories:
@@ -43,7 +43,7 @@ def golden(contract: Contract, rows: int = 32, seed: int = 0) -> GoldenRows:
 
 
 def with_column(column: Column) -> Contract:
-    """The telecom contract with one more feature."""
+    """Returns the telecom contract with one more feature."""
     contract = CONTRACTS["telecom"]
     return contract.model_copy(update={"columns": (*contract.columns, column)})
 
@@ -51,7 +51,7 @@ def with_column(column: Column) -> Contract:
 @pytest.mark.parametrize("contract", CONTRACTS.values(), ids=CONTRACTS)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 60))
 @settings(deadline=None, max_examples=25)
-def test_every_body_is_a_request_without_faults(contract: Contract, seed: int, rows: int) -> None:
+def test_every_body_is_a_valid_request(contract: Contract, seed: int, rows: int) -> None:
     model, found = request_model(contract), golden(contract, rows, seed)
     assert len(found.customers) == len(found.main) == len(found.fallback) == rows
     for body in found.customers:
@@ -70,7 +70,7 @@ def test_probabilities_are_those_of_the_scorers(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("contract", CONTRACTS.values(), ids=CONTRACTS)
-def test_they_come_back_from_json_as_they_were(contract: Contract) -> None:
+def test_golden_rows_round_trip_through_json(contract: Contract) -> None:
     found = golden(contract)
     read = GoldenRows.model_validate_json(found.model_dump_json())
     assert read == found
@@ -85,7 +85,7 @@ def test_the_same_seed_gives_the_same_rows() -> None:
 
 
 @pytest.mark.parametrize("contract", CONTRACTS.values(), ids=CONTRACTS)
-def test_they_cover_what_the_contract_allows(contract: Contract) -> None:
+def test_golden_rows_cover_the_values_of_the_contract(contract: Contract) -> None:
     customers = golden(contract).customers
     for column in contract.features:
         values = {body[column.name] for body in customers}
@@ -99,7 +99,7 @@ def test_they_cover_what_the_contract_allows(contract: Contract) -> None:
         assert (None in values) is column.nullable, column.name
 
 
-def test_of_many_open_categories_the_unseen_one_stays() -> None:
+def test_the_unseen_category_is_kept_among_many_open_ones() -> None:
     contract, cities = CONTRACTS["telecom"], tuple(f"City {i}" for i in range(50))
     scorer = scorer_of(contract, 1, cities)
     found = {body["location"] for body in golden_rows(contract, scorer, scorer).customers}
@@ -119,7 +119,7 @@ def test_of_many_open_categories_the_unseen_one_stays() -> None:
         ({"ge": 2.5, "le": 3.4}, 3, 3),
     ],
 )
-def test_open_bounds_are_near_what_the_contract_names(
+def test_missing_bounds_are_near_the_points_of_the_contract(
     bounds: dict[str, float], low: float, high: float
 ) -> None:
     column = Column(
@@ -133,6 +133,6 @@ def test_open_bounds_are_near_what_the_contract_names(
     assert (min(whole), max(whole)) == (low, high)
 
 
-def test_customers_are_invented() -> None:
+def test_ids_are_synthetic() -> None:
     ids = [body["customer_id"] for body in golden(CONTRACTS["telecom"], 3).customers]
     assert ids == ["golden-1", "golden-2", "golden-3"]

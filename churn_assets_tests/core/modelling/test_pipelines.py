@@ -1,4 +1,4 @@
-"""Both candidates fit whatever a contract allows, and can be stored without pickle."""
+"""Both candidates fit all data that a contract allows, and can be stored without pickle."""
 
 from collections.abc import Callable
 
@@ -13,14 +13,14 @@ from churn_assets.core.modelling.pipelines import (
     boosting_pipeline,
     logistic_pipeline,
 )
-from churn_assets_tests.core.modelling.test_compiling import calibrated, customers, small_contract
+from churn_assets_tests.core.modelling.small_contract import calibrated, customers, small_contract
 
 Make = Callable[[Contract], Pipeline]
 BOTH = pytest.mark.parametrize("make", [logistic_pipeline, boosting_pipeline])
 
 
 @BOTH
-def test_a_stored_model_comes_back_as_it_was(make: Make) -> None:
+def test_a_model_round_trips_through_skops(make: Make) -> None:
     contract = small_contract()
     frame = customers(contract, 300, 0, wild=False)
     model = calibrated(make(contract), frame, 0)
@@ -62,7 +62,7 @@ def test_all_inputs_may_be_null_throughout(make: Make) -> None:
 
 
 @BOTH
-def test_beyond_the_limit_is_the_limit(make: Make) -> None:
+def test_numbers_beyond_the_limit_are_clipped(make: Make) -> None:
     contract = small_contract()
     model = calibrated(make(contract), customers(contract, 300, 0, wild=False), 0)
     frame = customers(contract, 6, 1, wild=False)

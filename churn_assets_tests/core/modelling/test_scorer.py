@@ -1,4 +1,4 @@
-"""A scorer stands alone, comes back from disk as it was, and refuses files that are not right."""
+"""Scorers need only numpy, round-trip through files, and refuse inconsistent files."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ PLANS = Codes({"basic": 4, "plus": 3}, null=3, unknown=4)
 
 
 def tree_scorer() -> TreeScorer:
-    """One tree: tenure <= 12 exits left, else null or plus in the middle, else right."""
+    """Returns one tree: tenure <= 12 exits left, else null or plus in the middle, else right."""
     leaves = np.zeros((1, 8))
     leaves[0, :3] = 1.0, 0.25, -2.0
     return TreeScorer(
@@ -56,7 +56,7 @@ def logit(probability: float) -> float:
     return float(np.log(probability / (1 - probability)))
 
 
-def test_importing_it_loads_numpy_alone() -> None:
+def test_import_loads_only_numpy() -> None:
     heavy = ["sklearn", "pandas", "scipy", "pandera", "pydantic"]
     module = "churn_assets.core.modelling.scorer"
     code = f"import {module}, sys; print([m for m in {heavy} if m in sys.modules])"
@@ -88,13 +88,15 @@ def test_trees_give_the_exit_leaf(tenure: float | None, plan: str | None, expect
         (1e300, "never heard of", -1 + 0.1 + 5.0 - 0.2),
     ],
 )
-def test_linear_adds_up(tenure: float | None, plan: str | None, expected: float) -> None:
+def test_linear_scorer_adds_up_its_terms(
+    tenure: float | None, plan: str | None, expected: float
+) -> None:
     p = linear_scorer().score_one({"tenure": tenure, "plan": plan})
     assert logit(p) == pytest.approx(expected, abs=1e-12)
 
 
 @SCORERS
-def test_one_customer_gets_the_bits_of_the_batch(scorer: Scorer) -> None:
+def test_a_single_score_equals_the_batch_bit_for_bit(scorer: Scorer) -> None:
     batch = scorer.score(COLUMNS)
     alone = [
         scorer.score_one({"tenure": t, "plan": p})
@@ -105,7 +107,7 @@ def test_one_customer_gets_the_bits_of_the_batch(scorer: Scorer) -> None:
 
 
 @SCORERS
-def test_no_customers_get_no_probabilities(scorer: Scorer) -> None:
+def test_an_empty_batch_gives_no_probabilities(scorer: Scorer) -> None:
     empty = {"tenure": np.empty(0), "plan": np.empty(0, dtype=object)}
     assert scorer.score(empty).shape == (0,)
 
@@ -129,7 +131,7 @@ def test_a_missing_input_and_a_short_one_are_named(scorer: Scorer) -> None:
 
 
 @SCORERS
-def test_it_comes_back_from_disk_as_it_was(scorer: Scorer, tmp_path: Path) -> None:
+def test_a_scorer_round_trips_through_files(scorer: Scorer, tmp_path: Path) -> None:
     scorer.save(tmp_path / "a")
     loaded = Scorer.load(tmp_path / "a")
     loaded.save(tmp_path / "b")

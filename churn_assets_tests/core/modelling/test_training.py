@@ -16,7 +16,7 @@ from churn_assets.core.modelling.training import (
     refit,
     train,
 )
-from churn_assets_tests.core.modelling.test_compiling import PLANS, small_contract
+from churn_assets_tests.core.modelling.small_contract import PLANS, small_contract
 
 CONTRACT = small_contract(2, open_=False)
 Logit = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -27,12 +27,12 @@ def linear(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def checkered(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """What no sum over the inputs can express."""
+    """Returns a logit that no sum over the inputs can express."""
     return 4 * np.sign(x * y)
 
 
 def rows(n: int, seed: int, logit: Logit = linear, customers: int | None = None) -> pd.DataFrame:
-    """Typed rows whose churn follows `logit` of the two numbers."""
+    """Returns typed rows whose churn follows `logit` of the two numbers."""
     random = np.random.default_rng(seed)
     x, y = random.normal(size=(2, n))
     ids = np.arange(n) if customers is None else random.integers(customers, size=n)
@@ -55,9 +55,9 @@ def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _shorten_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same search over fewer points and smaller trees."""
-    monkeypatch.setattr(training, "SEARCHED", 3)
-    monkeypatch.setattr(training, "FEWEST_SEARCH_ROWS", 300)
+    """Reduces the search to fewer points and smaller trees."""
+    monkeypatch.setattr(training, "SEARCH_CANDIDATES", 3)
+    monkeypatch.setattr(training, "MIN_SEARCH_ROWS", 300)
     monkeypatch.setitem(training.SEARCH_SPACE, "max_iter", [20, 40])
 
 
@@ -68,7 +68,7 @@ def trained_on_linear() -> TrainedModel:
         return train(rows(900, 0), rows(300, 1), CONTRACT, seed=3)
 
 
-def test_the_simple_model_wins_where_it_is_right(trained_on_linear: TrainedModel) -> None:
+def test_the_simple_model_is_chosen_for_linear_data(trained_on_linear: TrainedModel) -> None:
     model = trained_on_linear
     assert model.chosen == "logistic"
     assert model.estimator is model.simple
@@ -79,7 +79,7 @@ def test_the_simple_model_wins_where_it_is_right(trained_on_linear: TrainedModel
     assert logistic.params == {"C": 1.0}
 
 
-def test_boosting_wins_where_it_is_clearly_better() -> None:
+def test_boosting_is_chosen_if_it_is_clearly_better() -> None:
     model = train(rows(900, 0, checkered), rows(300, 1, checkered), CONTRACT)
     assert model.chosen == "boosting"
     assert model.estimator is not model.simple
@@ -129,11 +129,11 @@ def test_probabilities_are_calibrated_on_rows_not_trained_on(
     assert mean == pytest.approx(unseen["churned"].mean(), abs=0.05)
 
 
-def test_no_rows_get_no_probabilities(trained_on_linear: TrainedModel) -> None:
+def test_an_empty_frame_gives_no_probabilities(trained_on_linear: TrainedModel) -> None:
     assert probabilities(trained_on_linear.estimator, rows(0, 0), CONTRACT).shape == (0,)
 
 
-def test_folds_keep_a_customer_together_and_the_share_of_leavers() -> None:
+def test_folds_keep_customers_together_and_churn_rates_equal() -> None:
     frame = rows(3000, 0, customers=700)
     ids, left = frame["id"].to_numpy(), frame["churned"].to_numpy(dtype=bool)
     folds = training._folds(frame, CONTRACT, 0)
@@ -144,19 +144,19 @@ def test_folds_keep_a_customer_together_and_the_share_of_leavers() -> None:
         assert left[held_out].mean() == pytest.approx(left.mean(), abs=0.05)
 
 
-def test_the_search_has_folds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[training.Folds] = []
+def test_the_search_uses_separate_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_search: list[training.Folds] = []
     search = training._search
 
     def spy(*arguments: Any) -> training.Params:
-        made.append(arguments[3])
+        of_search.append(arguments[3])
         return search(*arguments)
 
     monkeypatch.setattr(training, "_search", spy)
     frame = rows(300, 0)
     train(frame, rows(100, 1), CONTRACT, seed=4)
     compared = [set(held_out) for _, held_out in training._folds(frame, CONTRACT, 4)]
-    assert all(set(held_out) not in compared for _, held_out in made[0])
+    assert all(set(held_out) not in compared for _, held_out in of_search[0])
 
 
 def with_labels(frame: pd.DataFrame, labels: object) -> pd.DataFrame:
@@ -188,7 +188,7 @@ def with_labels(frame: pd.DataFrame, labels: object) -> pd.DataFrame:
         ),
     ],
 )
-def test_too_little_to_train_on_is_said(
+def test_too_few_customers_are_reported(
     of_training: pd.DataFrame, of_calibration: pd.DataFrame, fault: str
 ) -> None:
     with pytest.raises(TrainingError, match=fault):

@@ -1,4 +1,4 @@
-"""Spoiled rows are bad in known ways, as many as asked for, and nothing else changes."""
+"""Spoiled rows have known faults and the requested share, and nothing else changes."""
 
 import math
 
@@ -28,7 +28,7 @@ def rows(count: int) -> pd.DataFrame:
 
 
 def honours(value: object, column: Column) -> bool:
-    """Whether a cell honours its column, read the strict way: no fault may pass for a value."""
+    """Whether a cell honours its column under strict parsing: no fault may pass as a value."""
     text = str(value).strip()
     if column.kind != "number":
         listed = column.values is None or text in column.values
@@ -43,7 +43,7 @@ def honours(value: object, column: Column) -> bool:
 
 
 def is_bad(frame: pd.DataFrame) -> pd.Series:
-    """Rows with a cell that breaks the contract, and rows whose id comes twice."""
+    """Returns a mask of rows with a cell that breaks the contract or with a repeated id."""
     cells = {
         column.name: frame[column.name].map(lambda value, c=column: honours(value, c))
         for column in CONTRACT.snapshot
@@ -66,7 +66,7 @@ def test_every_fault_breaks_the_contract(kind: int, seed: int) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(count=st.integers(0, 60), share=st.floats(0, 1), seed=st.integers(0, 2**32))
-def test_spoiling_spares_the_other_rows_their_order_and_its_argument(
+def test_spoiling_keeps_the_other_rows_their_order_and_the_argument(
     count: int, share: float, seed: int
 ) -> None:
     clean = rows(count)
@@ -82,7 +82,7 @@ def test_spoiling_spares_the_other_rows_their_order_and_its_argument(
     assert list(spoiled.index) == list(range(len(spoiled)))
 
 
-def test_nothing_is_spoiled_without_a_share_and_everything_with_the_whole() -> None:
+def test_share_0_spoils_no_row_and_share_1_every_row() -> None:
     clean = rows(500)
     pd.testing.assert_frame_equal(spoil(clean, 0.0, np.random.default_rng(0)), clean)
     assert is_bad(spoil(clean, 1.0, np.random.default_rng(0))).all()
@@ -93,15 +93,15 @@ def test_the_share_is_met_and_every_kind_of_fault_occurs() -> None:
     spoiled = spoil(clean, 0.06, np.random.default_rng(3))
     bad = is_bad(spoiled)
     assert spoiled.loc[bad, "customer_id"].replace("", None).nunique() > 1_000
-    # A row that comes twice is one spoiled row and two bad ones.
-    twice = len(spoiled) - len(clean)
-    assert (bad.sum() - twice) / len(clean) == pytest.approx(0.06, abs=0.006)
-    assert twice == pytest.approx(0.06 * len(clean) / (len(FAULTS) + 1), rel=0.5)
+    # A repeated row counts as one spoiled row and two bad rows.
+    repeated = len(spoiled) - len(clean)
+    assert (bad.sum() - repeated) / len(clean) == pytest.approx(0.06, abs=0.006)
+    assert repeated == pytest.approx(0.06 * len(clean) / (len(FAULTS) + 1), rel=0.5)
     for name in {name for name, _ in FAULTS}:
         assert (spoiled[name].map(lambda v, c=CONTRACT[name]: not honours(v, c))).any()
 
 
-def test_a_change_of_unit_touches_data_usage_alone() -> None:
+def test_the_unit_bug_changes_only_data_usage() -> None:
     clean = rows(10)
     frame = delivered(clean, "unit_bug")
     assert frame["avg_data_usage"].tolist() == [12.5 * 1024] * 10
@@ -123,11 +123,11 @@ def test_new_categories_are_a_lasting_trait_of_a_few() -> None:
 
 
 @pytest.mark.parametrize("scenario", ["stable", "price_shock", "dirty"])
-def test_other_scenarios_deliver_the_truth(scenario: scenarios.Scenario) -> None:
+def test_other_scenarios_deliver_true_values(scenario: scenarios.Scenario) -> None:
     pd.testing.assert_frame_equal(delivered(rows(10), scenario), rows(10))
 
 
-def test_only_a_price_shock_moves_prices_and_anger_fades() -> None:
+def test_only_a_price_shock_moves_prices_and_its_effect_fades() -> None:
     assert scenarios.price_factor("price_shock") == 1.3
     later = [scenarios.extra_log_odds("price_shock", month) for month in range(24)]
     assert later == sorted(later, reverse=True)

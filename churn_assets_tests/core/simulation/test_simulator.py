@@ -1,4 +1,4 @@
-"""The simulated operator is deterministic, steady, consistent and as hard as it says."""
+"""The simulated operator is deterministic, in a steady state, consistent and predictable."""
 
 import inspect
 import subprocess
@@ -30,7 +30,7 @@ NUMBERS = [column.name for column in CONTRACT.features if column.kind == "number
 
 @pytest.fixture(scope="module")
 def stable() -> Simulator:
-    """20,000 customers without faulty rows."""
+    """Returns an operator of 20,000 customers without faulty rows."""
     return Simulator(dirt=0.0)
 
 
@@ -42,33 +42,33 @@ def same(one: Simulator, other: Simulator, month: str) -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(
-    asked=st.lists(st.sampled_from(MONTHS), min_size=1, max_size=6),
+    requested=st.lists(st.sampled_from(MONTHS), min_size=1, max_size=6),
     customers=st.integers(1, 200),
     seed=st.integers(0, 2**40),
     scenario=st.sampled_from(SCENARIOS),
     begin=st.sampled_from([None, "2023-06", "2024-05"]),
 )
-def test_the_order_of_questions_changes_no_answer(
-    asked: list[str], customers: int, seed: int, scenario: Scenario, begin: str | None
+def test_the_order_of_calls_does_not_matter(
+    requested: list[str], customers: int, seed: int, scenario: Scenario, begin: str | None
 ) -> None:
     def fresh() -> Simulator:
         return Simulator(customers, seed, scenario, begin)
 
     used = fresh()
-    for month in asked:
+    for month in requested:
         used.labels(month)
-    for month in {asked[0], asked[-1]}:
+    for month in {requested[0], requested[-1]}:
         same(used, fresh(), month)
 
 
-def test_the_memory_of_past_months_is_bounded() -> None:
+def test_the_cache_is_bounded() -> None:
     operator = Simulator(customers=50)
     for month in [*MONTHS, *MONTHS[::-1], *MONTHS[::3]]:
         operator.labels(month)
-        assert len(operator._kept) <= 3
+        assert len(operator._cache) <= 3
 
 
-def test_answers_survive_a_change_by_the_caller() -> None:
+def test_a_caller_cannot_change_later_results() -> None:
     operator = Simulator(customers=50, dirt=0.0)
     frame, labels = operator.snapshot("2024-03"), operator.labels("2024-03")
     frame.loc[:, "tenure"] = 0
@@ -76,17 +76,17 @@ def test_answers_survive_a_change_by_the_caller() -> None:
     same(operator, Simulator(customers=50, dirt=0.0), "2024-03")
 
 
-def answers() -> str:
+def results() -> str:
     operator = Simulator(customers=300, seed=4, scenario="dirty")
     frames = operator.snapshot("2024-04"), operator.labels("2024-04")
     return "".join(frame.to_csv() for frame in frames) + operator.true_hazard("2024-04").to_csv()
 
 
-def test_processes_agree() -> None:
-    program = [f"from {Simulator.__module__} import Simulator", inspect.getsource(answers)]
-    command = [sys.executable, "-c", "\n".join([*program, "print(end=answers())"])]
+def test_results_are_the_same_in_every_process() -> None:
+    program = [f"from {Simulator.__module__} import Simulator", inspect.getsource(results)]
+    command = [sys.executable, "-c", "\n".join([*program, "print(end=results())"])]
     other = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert other.stdout == answers()
+    assert other.stdout == results()
 
 
 def test_seeds_differ() -> None:
@@ -94,7 +94,7 @@ def test_seeds_differ() -> None:
     assert not one.snapshot("2024-01").equals(other.snapshot("2024-01"))
 
 
-def test_equality_and_hash_ignore_what_was_asked_before() -> None:
+def test_equality_and_hash_ignore_earlier_calls() -> None:
     used = Simulator(customers=50)
     used.labels("2024-02")
     assert used == Simulator(customers=50)
@@ -110,7 +110,7 @@ def test_months_before_the_scenario_are_those_of_stable(scenario: Scenario) -> N
 
 
 @pytest.mark.parametrize("scenario", ["unit_bug", "new_category", "dirty"])
-def test_scenarios_of_the_delivery_leave_the_truth_alone(scenario: Scenario) -> None:
+def test_scenarios_of_the_delivery_keep_labels_and_hazard(scenario: Scenario) -> None:
     stable, moved = Simulator(2_000), Simulator(2_000, 0, scenario)
     assert_frame_equal(stable.labels("2024-05"), moved.labels("2024-05"))
     assert_series_equal(stable.true_hazard("2024-05"), moved.true_hazard("2024-05"))
@@ -211,7 +211,7 @@ def test_a_price_shock_moves_bills_and_drives_customers_away() -> None:
     left = [operator.labels("2024-05")["churned"].mean() for operator in (calm, shock)]
     assert left[1] > 1.7 * left[0]
     assert shock.true_hazard("2024-04").mean() == calm.true_hazard("2024-04").mean()
-    # More than the bills explain: a model that knows the formula still predicts too little.
+    # The bills do not explain all: a model that knows the formula still predicts too little.
     frame = shock.snapshot("2024-05")
     columns = {n: frame[n].to_numpy() for n in NUMBERS} | {
         "contract_type": codes(frame["contract_type"], population.CONTRACTS),
@@ -220,16 +220,16 @@ def test_a_price_shock_moves_bills_and_drives_customers_away() -> None:
     assert shock.true_hazard("2024-05").mean() > 1.4 * hazard(columns).mean()
 
 
-def test_the_anger_over_prices_passes() -> None:
+def test_the_effect_of_a_price_shock_fades() -> None:
     shock = Simulator(5_000, 0, "price_shock", "2024-05", dirt=0.0)
     assert shock.true_hazard("2024-05").mean() > shock.true_hazard("2025-06").mean() + 0.02
 
 
 def test_a_unit_bug_breaks_the_limit_of_most_rows() -> None:
     truth = Simulator(2_000, dirt=0.0).snapshot("2024-03")["avg_data_usage"]
-    told = Simulator(2_000, 0, "unit_bug", dirt=0.0).snapshot("2024-03")["avg_data_usage"]
-    np.testing.assert_array_equal(told, 1024 * truth)
-    assert (told > CONTRACT["avg_data_usage"].le).mean() > 0.9
+    delivered = Simulator(2_000, 0, "unit_bug", dirt=0.0).snapshot("2024-03")["avg_data_usage"]
+    np.testing.assert_array_equal(delivered, 1024 * truth)
+    assert (delivered > CONTRACT["avg_data_usage"].le).mean() > 0.9
 
 
 def test_new_categories_appear_from_their_month() -> None:
@@ -256,16 +256,16 @@ def test_new_categories_appear_from_their_month() -> None:
         (lambda: Simulator(10).true_hazard("03/2024"), "month is '03/2024'"),
     ],
 )
-def test_what_cannot_be_simulated_is_said(make: Callable[[], object], message: str) -> None:
+def test_invalid_settings_and_months_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_a_single_customer_is_an_operator_too() -> None:
+def test_an_operator_may_have_a_single_customer() -> None:
     frame = Simulator(customers=1, dirt=0.0).snapshot("2025-06")
     assert len(frame) == 1
 
 
-def test_another_first_month_begins_there() -> None:
+def test_the_first_month_can_be_moved() -> None:
     same_world = Simulator(100, since="2020-01", dirt=0.0), Simulator(100, dirt=0.0)
     assert_frame_equal(same_world[0].snapshot("2020-03"), same_world[1].snapshot("2024-03"))
