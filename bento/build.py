@@ -1,8 +1,8 @@
-"""Saves a model, builds the bento around it, exports it, and prints one line of JSON about it.
+"""Command that saves a model, builds and exports its bento, and prints the result as JSON.
 
-This runs in a process of its own, started by `churn_assets/adapters/bentos.py`: BentoML keeps
-state between builds (a second one in the same process serves the first one's model) and reads
-BENTOML_HOME once, at import.
+`churn_assets/adapters/bentos.py` runs this command in a process of its own, because BentoML keeps
+state between builds (a second bento of the same process serves the first one's model) and reads
+BENTOML_HOME only once, at import.
 """
 
 import argparse
@@ -27,11 +27,11 @@ NEEDED = (
     "pydantic-settings",
     "uvloop",
 )
-"""What the files of a bento import, and what uvicorn serves faster with."""
+"""Packages that the bento's files import, and those that make uvicorn faster."""
 
 
 def main() -> None:
-    """Reads the command line; BENTOML_HOME names the store."""
+    """Reads the command line, builds the bento and prints the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tag", help="name:version of the model and of the bento")
     parser.add_argument("--context", type=Path, required=True, help="folder of the bento's files")
@@ -45,7 +45,7 @@ def main() -> None:
 def build(
     tag: str, context: Path, model: Path, labels: Mapping[str, str], export_to: Path
 ) -> dict[str, object]:
-    """Builds `tag` in the store that BENTOML_HOME names, where it is not yet."""
+    """Builds the model and the bento `tag`, which must not exist yet, in the store BENTOML_HOME."""
     wanted = bentoml.Tag.from_str(tag)
     with bentoml.models.create(wanted, labels=dict(labels)) as stored:
         shutil.copytree(model, stored.path, dirs_exist_ok=True)
@@ -69,7 +69,7 @@ def build(
 
 
 def pinned(names: tuple[str, ...]) -> Iterator[str]:
-    """These packages and all that they need, each at the version installed here."""
+    """Pins packages and all their dependencies to the versions that are installed here."""
     todo = [(canonicalize_name(name), "") for name in names]
     seen = set()
     while todo:
@@ -80,7 +80,7 @@ def pinned(names: tuple[str, ...]) -> Iterator[str]:
         for needed in map(Requirement, metadata.requires(name) or ()):
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
                 todo += [(canonicalize_name(needed.name), e) for e in ("", *needed.extras)]
-    # BentoML adds itself.
+    # BentoML adds its own requirement.
     packages = {name for name, _ in seen} - {"bentoml"}
     return (f"{name}=={metadata.version(name)}" for name in packages)
 

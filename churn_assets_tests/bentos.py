@@ -1,4 +1,4 @@
-"""A bento of made-up models to build and to ask, for every test that serves one."""
+"""A bento with artificial models, for every test that serves one."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ CONTRACT = load_contract("telecom")
 
 
 def linear_scorer(contract: Contract, seed: int) -> Scorer:
-    """A scorer that tells apart every value of every input."""
+    """A scorer whose probability depends on every value of every input."""
     rng = np.random.default_rng(seed)
     codes, rows = {}, 0
     for name in contract.categories:
@@ -43,7 +43,7 @@ SCORER, FALLBACK = (linear_scorer(CONTRACT, seed) for seed in (1, 3))
 
 
 def model_card(**changes: Any) -> ModelCard:
-    about: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": "churn_telecom",
         "version": "3",
         "chosen": "boosting",
@@ -60,7 +60,7 @@ def model_card(**changes: Any) -> ModelCard:
         "metrics": {"accuracy": Estimate(value=0.9, low=0.88, high=0.92)},
         "scores": ScoreDistribution(edges=(0.1, 0.3), shares=(0.5, 0.3, 0.2)),
     }
-    return ModelCard(**about | changes)
+    return ModelCard(**fields | changes)
 
 
 def build(
@@ -81,7 +81,7 @@ def build(
 
 
 def customers(n: int) -> list[dict[str, Any]]:
-    """Customers all over the contract's range, with nulls and categories that no model knows."""
+    """Customers over the whole range of the contract, with nulls and unknown categories."""
     rng = np.random.default_rng(7)
 
     def value(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Prediction logs as the service itself writes them, for tests of who reads them."""
+"""Prediction logs that the service's own code writes, for tests of their readers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from churn_service.observability.prediction_log import Logged, PredictionLog
+from churn_service.observability.prediction_log import PredictionLog, RequestPredictions
 
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.request import request_model
@@ -15,7 +15,9 @@ KEY = bytes(range(32))
 
 
 @dataclass
-class Answer:
+class StubPrediction:
+    """The fields of a prediction that the log reads."""
+
     prediction_id: str
     churn_probability: float
 
@@ -29,28 +31,28 @@ def write_log(
     time: datetime = datetime(2026, 3, 5, tzinfo=UTC),
     file_bytes: int = 100_000,
     probabilities: Sequence[float] | None = None,
-    **about: Any,
+    **changes: Any,
 ) -> None:
-    """One worker's log of predictions about these customers, below `<folder>/<contract>`."""
+    """Writes one worker's log of predictions for these customers to `<folder>/<contract>`."""
     lost: list[tuple[str, int]] = []
     log = PredictionLog(
         folder, contract, KEY, file_bytes=file_bytes, files=1_000, queue=len(bodies) + 1,
         dropped=lambda reason, count: lost.append((reason, count)),
     )  # fmt: skip
     model = request_model(contract)
-    given = probabilities or [i % 100 / 100 for i in range(len(bodies))]
-    answers = [Answer(one, p) for one, p in zip(ids, given, strict=True)]
-    told = {
+    probabilities = probabilities or [i % 100 / 100 for i in range(len(bodies))]
+    predictions = [StubPrediction(one, p) for one, p in zip(ids, probabilities, strict=True)]
+    fields = {
         "endpoint": "/predict/batch", "key_id": "crm", "trace_id": "", "model_version": "1",
-        "degraded": False, **about,
+        "degraded": False, **changes,
     }  # fmt: skip
     log.start()
     log.put(
-        Logged(
+        RequestPredictions(
             time=time.timestamp(),
             customers=[model.model_validate(body) for body in bodies],
-            predictions=answers,
-            **told,
+            predictions=predictions,
+            **fields,
         )
     )
     log.close(30)

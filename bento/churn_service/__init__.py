@@ -1,1 +1,1 @@
-"""What answers inside a bento; `service.py` beside it puts it together."""
+"""The parts of the churn service, which `service.py` in the same folder puts together."""

@@ -1,4 +1,4 @@
-"""A timeout for what requests wait for, with one timer for all of them."""
+"""A timeout for waiting requests, with one timer for all of them."""
 
 import asyncio
 from itertools import takewhile

@@ -1,15 +1,16 @@
-"""How a worker stops without losing a request that was sent to it.
+"""Graceful shutdown of a worker, without losing a request that was sent to it.
 
-A server that is told to stop closes its listening socket, and every connection that looks idle.
-Three callers would lose a request by that, and each has its remedy here:
+A server that receives SIGTERM closes its listening socket and every connection that looks idle.
+Three kinds of clients would lose a request by that. This module handles each of them:
 
-- one whose request is on its way over a kept connection: the worker serves on for a moment, and
-  has every answer say `Connection: close`;
-- one who has just connected: at the end of that moment no more connections begin, and those that
-  did have `FINAL_SECONDS` to bring their request;
-- one whose connection nobody will ever take. BentoML's supervisor holds the listening socket until
-  all workers have ended, and Linux goes on connecting callers to it. So a filter on the socket
-  drops their first packet: they are refused when they send it again, a second later.
+- A client whose request is on its way over a kept connection: the worker serves requests for a
+  while longer, and every response says `Connection: close`.
+- A client that has just connected: at the end of that time no more connections are accepted, and
+  the accepted ones have `FINAL_SECONDS` to send their request.
+- A client whose connection no worker will ever accept: BentoML's supervisor holds the listening
+  socket until all workers have ended, and Linux goes on connecting clients to it. A filter on the
+  socket therefore drops their first packet. They are refused when they send it again, a second
+  later.
 """
 
 import asyncio
@@ -30,46 +31,46 @@ import psutil
 LOG = logging.getLogger("churn.service")
 
 FINAL_SECONDS = 0.5
-"""Seconds that a caller who is connected has to bring a request."""
+"""Seconds in which a connected client must send its request."""
 
 DRAINING = "churn-draining"
-"""Name of a process that is about to stop, as `ps -o comm` and the other workers see it."""
+"""Name of a stopping process, as `ps -o comm` and the other workers see it."""
 
 ATTACH_FILTER, DETACH_FILTER = 26, 27
-"""Options of a socket, `SO_ATTACH_FILTER` and `SO_DETACH_FILTER` of Linux: socket(7)."""
+"""Socket options `SO_ATTACH_FILTER` and `SO_DETACH_FILTER` of Linux: socket(7)."""
 
 NO_NEW_CONNECTIONS = (
-    (0x30, 0, 0, 13),  # load the flags of TCP (RFC 9293, section 3.1)
-    (0x54, 0, 0, 0x12),  # of them SYN and ACK
-    (0x15, 0, 1, 0x02),  # SYN alone begins a connection:
-    (0x06, 0, 0, 0),  # drop it
-    (0x06, 0, 0, 0xFFFFFFFF),  # keep all else
+    (0x30, 0, 0, 13),  # load the TCP flags (RFC 9293, section 3.1)
+    (0x54, 0, 0, 0x12),  # keep the flags SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone requests a new connection:
+    (0x06, 0, 0, 0),  # drop the packet
+    (0x06, 0, 0, 0xFFFFFFFF),  # accept all other packets
 )
-"""Instructions of a classic BPF: code, jump if true, jump if false, operand."""
+"""Instructions of a classic BPF program: code, jump if true, jump if false, operand."""
 
 
 def drain_on_sigterm(seconds: float, began: Callable[[], None]) -> None:
-    """Has SIGTERM wait until the last requests are answered. Call it in the event loop.
+    """Delays SIGTERM until the last requests are answered. Must be called in the event loop.
 
     Args:
-        seconds: for which the worker goes on taking connections.
-        began: called once, when the signal comes.
+        seconds: Time for which the worker still accepts connections.
+        began: Called once, when the first signal arrives.
     """
     stop = signal.getsignal(signal.SIGTERM)
     if not callable(stop):
         return
     loop = asyncio.get_running_loop()
-    told = False
+    draining = False
 
     def last_call(number: int, frame: FrameType | None) -> None:
-        # First, as nothing that goes wrong may keep the worker from its end.
+        # Scheduled first: an error in `refuse_connections` must not keep the worker from stopping.
         loop.call_later(FINAL_SECONDS, stop, number, frame)
         refuse_connections()
 
     def drain(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if not told:
-            told = True
+        nonlocal draining
+        if not draining:
+            draining = True
             began()
             loop.call_soon_threadsafe(loop.call_later, seconds, last_call, number, frame)
 
@@ -77,7 +78,7 @@ def drain_on_sigterm(seconds: float, began: Callable[[], None]) -> None:
 
 
 def refuse_connections() -> None:
-    """Drops new connections, once no other worker is there to take them."""
+    """Drops new connections, unless another worker can still accept them."""
     listener = _listener()
     if listener is None:
         return
@@ -90,23 +91,23 @@ def refuse_connections() -> None:
             if all(_drains(process) for process in psutil.Process(os.getppid()).children()):
                 listener.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, pointer)
         except (OSError, psutil.Error) as error:
-            LOG.warning("who connects now may not be answered: %s", error)
+            LOG.warning("clients that connect now may get no response: %s", error)
 
 
 def accept_connections() -> None:
-    """Undoes what a worker before this one may have left on the socket that they share."""
+    """Removes the filter that an earlier worker may have left on the shared socket."""
     listener = _listener()
     if listener is None:
         return
     with listener:
         try:
             listener.setsockopt(socket.SOL_SOCKET, DETACH_FILTER, 0)
-        except OSError as error:  # ENOENT, nearly always.
-            LOG.debug("there is no filter on new connections: %s", error)
+        except OSError as error:  # Nearly always ENOENT: no filter is attached.
+            LOG.debug("no filter on new connections was removed: %s", error)
 
 
 def _drains(process: psutil.Process) -> bool:
-    """Whether a process takes no connection for long: it is about to stop, or is no worker."""
+    """Whether a process is stopping or is not a worker, and so accepts no more connections."""
     try:
         # python -m <module of a worker>
         is_worker = process.cmdline()[:3] == psutil.Process().cmdline()[:3]
@@ -116,7 +117,7 @@ def _drains(process: psutil.Process) -> bool:
 
 
 def _listener() -> socket.socket | None:
-    """The socket that BentoML gave this worker; None outside of `bentoml serve`, or of Linux."""
+    """BentoML's listening socket of this worker; None outside `bentoml serve` and outside Linux."""
     context = click.get_current_context(silent=True)
     fd = context.params.get("fd") if context else None
     return socket.socket(fileno=os.dup(fd)) if fd and sys.platform == "linux" else None

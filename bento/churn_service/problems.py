@@ -1,4 +1,4 @@
-"""What a caller is told when a request cannot be answered: problem details (RFC 9457)."""
+"""Problem details (RFC 9457), which the service sends when it refuses a request."""
 
 import math
 from collections import Counter
@@ -32,23 +32,24 @@ STATUS = {
 
 Check = Literal["complete", "typed", "in_range", "known_fields", "known_categories"]
 CHECKS: tuple[str, ...] = get_args(Check)
-"""What a fault of a customer is a fault against, as `churn_input_data_quality_score` has it."""
+"""Checks that a faulty customer fails; label values of `churn_input_data_quality_score`."""
 
 LONGEST_SHOWN = 100
-"""Characters of a refused value that are repeated to the caller."""
+"""Most characters of a refused value that a response repeats."""
 
 LARGEST_SHOWN = 1e18
+"""Largest absolute value of a refused number that a response repeats."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a body.
+    """One fault of a request body.
 
     Attributes:
         pointer: JSON pointer (RFC 6901) to the value; "" is the whole body.
-        detail: the rule that it breaks.
-        check: one of `CHECKS`.
-        value: what was there, where it is short enough to repeat.
+        detail: Rule that the value breaks.
+        check: One of `CHECKS`.
+        value: The refused value, where it is short enough to repeat; else None.
     """
 
     pointer: str
@@ -59,14 +60,14 @@ class Fault:
 
 @dataclass(eq=False)
 class Problem(Exception):  # noqa: N818  # RFC 9457 calls it a problem
-    """Ends a request with a 4xx or 5xx.
+    """Ends a request with a 4xx or 5xx response.
 
     Attributes:
-        kind: a key of `STATUS`.
-        detail: what is wrong with this request, for a person.
-        faults: every single fault of the body.
-        customers: in the body, good ones among them.
-        headers: to be sent with the answer.
+        kind: Key of `STATUS`.
+        detail: Description of the problem for a person.
+        faults: All faults of the body.
+        customers: Number of customers in the body, with and without faults.
+        headers: Additional headers of the response.
     """
 
     kind: str
@@ -80,7 +81,7 @@ class Problem(Exception):  # noqa: N818  # RFC 9457 calls it a problem
         return int(STATUS[self.kind])
 
     def body(self) -> bytes:
-        """The JSON of RFC 9457, with the member `problems` where there are faults."""
+        """The JSON body by RFC 9457, with the member `problems` where the body has faults."""
         about: dict[str, Any] = {
             "type": URN + self.kind,
             "title": STATUS[self.kind].phrase,
@@ -93,7 +94,7 @@ class Problem(Exception):  # noqa: N818  # RFC 9457 calls it a problem
 
 
 def fault(error: ErrorDetails) -> Fault:
-    """What pydantic found, with a pointer for a place."""
+    """Converts an error of pydantic."""
     return Fault(
         pointer="".join(f"/{_escaped(part)}" for part in error["loc"]),
         detail=error["msg"],
@@ -103,13 +104,13 @@ def fault(error: ErrorDetails) -> Fault:
 
 
 def faulty_customers(faults: Sequence[Fault]) -> dict[str, int]:
-    """How many customers of a request have a fault of each check."""
+    """Counts the customers of a request that fail each check."""
     found = {(one.check, _customer(one.pointer)) for one in faults}
     return Counter(check for check, _ in found)
 
 
 def _customer(pointer: str) -> str:
-    """What tells one customer of a batch from another: /customers/3 of /customers/3/age."""
+    """The index of a customer in a batch, "3" in /customers/3/age; "" outside of a batch."""
     parts = pointer.split("/")
     return parts[2] if parts[1:2] == ["customers"] and len(parts) > 2 else ""
 
@@ -126,12 +127,12 @@ def _check(error: ErrorDetails) -> Check:
         return "complete"
     if kind in ("literal_error", "enum"):
         return "known_categories"
-    # A number that is too large even for its type is out of range, whatever pydantic calls it.
+    # A number too large for its type is out of range too, although pydantic's error differs.
     return "typed" if kind.endswith("_type") else "in_range"
 
 
 def _shown(value: Any) -> Any:
-    """A value that may be repeated: no structures, nothing long."""
+    """The value as a response may repeat it: no structures and nothing long."""
     if isinstance(value, str):
         return value if len(value) <= LONGEST_SHOWN else value[:LONGEST_SHOWN] + "…"
     if isinstance(value, bool) or value is None:

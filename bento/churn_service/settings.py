@@ -1,6 +1,5 @@
-"""Every setting of the service, by the prefix CHURN_API_."""
+"""Settings of the service, read from environment variables with the prefix CHURN_API_."""
 
-import difflib
 import os
 import secrets
 from pathlib import Path
@@ -8,30 +7,27 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from limits import parse_many
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from churn_assets.core.settings_errors import broken_rule, read_settings, unknown_variable
 from churn_service.access.api_keys import read_keys
 
 PREFIX = "CHURN_API_"
 KIB, MIB = 2**10, 2**20
 
 ID_KEY_BYTES = range(16, 65)
-"""Length of the key that hashes ids: BLAKE2b, which uses it, takes no more than 64."""
-
-
-class SettingsError(ValueError):
-    """Settings that cannot be used; the message lists every fault by its variable."""
+"""Length of the key that hashes ids; BLAKE2b accepts at most 64 bytes."""
 
 
 def _keys_file(path: Path) -> Path:
-    make = f"python -m churn_service.access.api_keys new --role predict --days 90 --file {path}"
+    create = f"python -m churn_service.access.api_keys new --role predict --days 90 --file {path}"
     try:
         _read(path)
     except ValueError as error:
-        raise ValueError(f"{error}; set the file with the keys, or make one: {make}") from error
-    read_keys(path)  # Its faults, told here, stop the server before it starts a worker.
+        raise ValueError(f"{error}; set an existing key file, or create one: {create}") from error
+    read_keys(path)  # An invalid file stops the server here, before it starts a worker.
     return path
 
 
@@ -45,16 +41,17 @@ def _id_key(path: Path) -> bytes:
     if len(key) not in ID_KEY_BYTES:
         low, high = ID_KEY_BYTES[0], ID_KEY_BYTES[-1]
         raise ValueError(
-            f"the file holds {len(key)} bytes, and must hold {low} to {high}; "
-            f"make one: openssl rand -hex 32 > {path}"
+            f"the file has {len(key)} bytes and must have {low} to {high}; "
+            f"create one: openssl rand -hex 32 > {path}"
         )
     return key
 
 
 def _read(path: Path) -> bytes:
-    # Absolute in the message: BentoML runs a worker in the bento's folder, not in the caller's.
+    # The message shows the absolute path: BentoML runs a worker in the bento's folder, which is not
+    # the folder that `bentoml serve` was called in.
     if not path.is_file():
-        raise ValueError(f"there is no file {path.absolute()}")
+        raise ValueError(f"{path.absolute()} does not exist or is not a file")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -76,13 +73,13 @@ def _folder_or_none(value: object) -> object:
 
 
 def _absolute(path: Path | None) -> Path | None:
-    # A worker runs in the folder of the bento, and not where `bentoml serve` was called.
+    # A worker runs in the bento's folder, which is not the one that `bentoml serve` was called in.
     if path is not None and not path.is_absolute():
         raise ValueError(f"must be an absolute path, such as {path.absolute()}")
     return path
 
 
-def _beside_the_store() -> Path:
+def _folder_in_bentoml_home() -> Path:
     return Path(os.environ.get("BENTOML_HOME") or "~/bentoml").expanduser() / "monitoring"
 
 
@@ -101,51 +98,52 @@ FolderOrNone = Annotated[Path | None, BeforeValidator(_folder_or_none), AfterVal
 
 
 class ServiceSettings(BaseSettings):
-    """Everything that can be set, with its default."""
+    """The settings with their defaults."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     keys_file: KeysFile | None = None
-    """File of the API keys, see `keys.py`; without it the service is open."""
+    """File of the API keys, see `access/api_keys.py`; without it the service needs no keys."""
     metrics: Literal["open", "admin"] = "open"
-    """Who may read /metrics: everyone, or keys of the role admin."""
+    """Access to /metrics: for everyone, or for keys with the role admin."""
     rate_limit: RateLimit = "60000/minute"
-    """Of one key, over all workers, in the notation of the `limits` library."""
+    """Limit of one key over all workers, in the notation of the `limits` library."""
     max_body_bytes: int = Field(8 * MIB, ge=KIB, le=256 * MIB)
     max_concurrency: int = Field(256, ge=1, le=10_000)
-    """Requests in hand at once, per worker."""
+    """Most requests in progress, per worker."""
     max_batches: int = Field(4, ge=1, le=1_000)
-    """Batches of more than 64 KiB in hand at once, per worker."""
+    """Most batches of more than 64 KiB in progress, per worker."""
     timeout: float = Field(10.0, gt=0, le=600)
-    """Seconds within which a body must be here."""
+    """Seconds within which a body must arrive."""
     drain_seconds: float = Field(1.0, ge=0, le=60)
-    """How long a worker that was told to stop still takes requests."""
+    """Seconds for which a worker still accepts requests after SIGTERM."""
     workers: int = Field(1, ge=1, le=64)
-    prediction_log: FolderOrNone = Field(default_factory=_beside_the_store)
+    prediction_log: FolderOrNone = Field(default_factory=_folder_in_bentoml_home)
     """Folder of the prediction log, `$BENTOML_HOME/monitoring`; "" or "none" switches it off."""
     prediction_log_file_bytes: int = Field(64 * MIB, ge=KIB, le=16 * KIB * MIB)
-    """Size from which a new file is begun."""
+    """Size from which a worker starts a new file."""
     prediction_log_files: int = Field(32, ge=1, le=10_000)
-    """Files that are kept, per worker."""
+    """Number of files that are kept, per worker."""
     prediction_log_queue: int = Field(100_000, ge=1, le=10_000_000)
-    """Customers that may wait to be written, per worker."""
+    """Most customers that wait to be written, per worker."""
     id_key_file: IdKeyFile | None = None
-    """Key for the hashes of ids and personal values; without it hashes of two workers differ."""
+    """File of the key for the pseudonyms of ids and personal values; without it each worker uses a
+    key of its own."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     breaker_failures: int = Field(5, ge=1, le=1_000)
-    """Failures of the main scorer in a row, after which only the fallback is asked."""
+    """Consecutive failures of the main scorer after which only the fallback is used."""
     breaker_seconds: float = Field(30.0, gt=0, le=3_600)
     """Seconds until the main scorer is tried again."""
     otlp_endpoint: HttpUrl | None = None
-    """Where traces are sent, http(s)://host:4318/v1/traces; nowhere where it is not set."""
+    """URL of the trace collector, http(s)://host:4318/v1/traces; without it no traces are sent."""
     otlp_sample_rate: float = Field(1.0, ge=0, le=1)
     """Share of the requests that are traced."""
 
     @property
     def tracing(self) -> dict[str, Any]:
-        """What BentoML is told of tracing."""
+        """BentoML's tracing configuration."""
         if self.otlp_endpoint is None:
-            # A trace that nobody collects would cost as much as the answer.
+            # A trace that is not collected would take as long as the prediction.
             return {"excluded_urls": ".*"}
         return {
             "exporter_type": "otlp",
@@ -155,50 +153,36 @@ class ServiceSettings(BaseSettings):
         }
 
     def id_key(self) -> bytes:
-        """Key for the hashes of ids and personal values.
+        """Returns the key for the pseudonyms of ids and personal values.
 
         Returns:
-            What `id_key_file` holds, or a new random key at every call where it is not set.
+            The key in `id_key_file`, or a new random key at every call where no file is set.
 
         Raises:
-            ValueError: the file has changed since it was checked, and cannot be used.
+            ValueError: The file has become invalid since the settings were read.
         """
         return secrets.token_bytes(32) if self.id_key_file is None else _id_key(self.id_key_file)
 
 
 def load_settings() -> ServiceSettings:
-    """Reads the environment.
+    """Reads the settings from the environment.
 
     Raises:
-        SettingsError: naming every variable that is wrong, its value and what is allowed.
+        SettingsError: The message names every wrong variable, its value and the rule.
     """
-    faults = _unknown_variables()
-    try:
-        settings = ServiceSettings()
-    except ValidationError as error:
-        faults += [_fault(details) for details in error.errors()]
-    if faults:
-        raise SettingsError("wrong settings:\n" + "\n".join(f"  - {fault}" for fault in faults))
-    return settings
+    return read_settings(ServiceSettings, _fault, _unknown_variables())
 
 
 def _fault(details: ErrorDetails) -> str:
-    said = details["msg"].removeprefix("Value error, ")
-    return f"{_variable(str(details['loc'][0]))} is {details['input']!r}: {said}"
+    variable = _variable(str(details["loc"][0]))
+    return f"{variable} is {details['input']!r}: {broken_rule(details['msg'])}"
 
 
 def _unknown_variables() -> list[str]:
     known = {_variable(name) for name in ServiceSettings.model_fields}
     unknown = [name for name in os.environ if name.startswith(PREFIX) and name not in known]
-    return [_unknown(name, known) for name in sorted(unknown)]
-
-
-def _unknown(name: str, known: set[str]) -> str:
-    # The prefix is the same in all: only what follows tells which one was meant.
-    wanted = {variable.removeprefix(PREFIX): variable for variable in known}
-    close = difflib.get_close_matches(name.removeprefix(PREFIX), wanted, n=1)
-    hint = f"; did you mean {wanted[close[0]]}?" if close else ""
-    return f"{name} is not a setting{hint}"
+    # All names share the long prefix, so only the rest of the name shows which one was meant.
+    return [unknown_variable(name, known, PREFIX) for name in sorted(unknown)]
 
 
 def _variable(name: str) -> str:

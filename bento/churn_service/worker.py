@@ -62,7 +62,7 @@ class Worker:
         deadline: Time within which a body must arrive.
         since: Time at which the worker was created.
         openapi_json: Cached response of GET /docs.json; None before the first request.
-        draining: Whether the worker was told to stop and serves the last requests.
+        draining: Whether the worker has received SIGTERM and serves the last requests.
         name: Prefix of the request ids that this worker generates.
     """
 
@@ -106,7 +106,10 @@ class Worker:
         if not self.ready():
             LOG.error("neither scorer passes its golden rows: no request will be answered")
         if not self.settings.keys_file:
-            LOG.warning("no CHURN_API_KEYS_FILE: open to everyone on this machine, and to no other")
+            LOG.warning(
+                "CHURN_API_KEYS_FILE is not set: the service is open to everyone on this machine, "
+                "and to no other machine"
+            )
         accept_connections()
         drain_on_sigterm(self.settings.drain_seconds, self._start_draining)
         # Imported objects live as long as the process: to scan them takes 100 ms each time.

@@ -1,26 +1,26 @@
-"""Disks without room, for the server that logs to them."""
+"""Disks that a test can fill, for a server that logs to them."""
 
 import subprocess
 from pathlib import Path
 
 import psutil
 
-from churn_assets_tests.bento.running import Server
+from churn_assets_tests.bento.server_process import ServerProcess
 
 
 class SmallDisk:
-    """A file system of 96 kB, where we may mount one."""
+    """A file system of 96 kB; to mount one needs root."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         command = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(folder)]
         subprocess.run(command, check=True)
 
-    def fill(self, server: Server) -> None:
-        """Leaves room for some forty lines."""
+    def fill(self, server: ServerProcess) -> None:
+        """Leaves room for about forty lines."""
         (self.folder / "filler").write_bytes(bytes(64_000))
 
-    def free(self, server: Server) -> None:
+    def free(self, server: ServerProcess) -> None:
         (self.folder / "filler").unlink()
 
     def close(self) -> None:
@@ -28,21 +28,21 @@ class SmallDisk:
 
 
 class SmallFiles:
-    """No file of the worker may grow beyond 30 kB: what writes to a disk sees the same error."""
+    """A limit of 30 kB for each file of a worker: writes beyond it fail as on a full disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def fill(self, server: Server) -> None:
+    def fill(self, server: ServerProcess) -> None:
         self._limit(server, 30_000)
 
-    def free(self, server: Server) -> None:
+    def free(self, server: ServerProcess) -> None:
         self._limit(server, 2**30)
 
     def close(self) -> None:
-        """There is nothing to undo."""
+        """Does nothing: the limit ends with the process."""
 
-    def _limit(self, server: Server, size: int) -> None:
+    def _limit(self, server: ServerProcess, size: int) -> None:
         for worker in server.workers():
             _, hard = worker.rlimit(psutil.RLIMIT_FSIZE)
             worker.rlimit(psutil.RLIMIT_FSIZE, (size, hard))

@@ -1,4 +1,4 @@
-"""What Schemathesis cannot know of the service; it loads this module itself."""
+"""Hooks of Schemathesis, which loads this module by its configuration file."""
 
 import schemathesis
 from schemathesis import Case, HookContext, Response
@@ -7,7 +7,10 @@ from schemathesis.core.failures import AcceptedNegativeData, Failure
 
 @schemathesis.hook
 def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
-    """Drops the one that no document can rule out: who skips faults is not refused for them."""
+    """Drops the failure for a faulty batch with `on_error=skip`, which the service accepts.
+
+    An OpenAPI document cannot express that the parameter changes which bodies are valid.
+    """
     skipped = (
         isinstance(failure, AcceptedNegativeData)
         and (case.query or {}).get("on_error") == "skip"

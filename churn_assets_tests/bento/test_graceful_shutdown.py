@@ -1,4 +1,4 @@
-"""How new connections are refused; what that is for is tested in test_resilience.py."""
+"""The socket filter against new connections; test_resilience.py tests a shutdown under load."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import churn_service
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the filter is one of Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the filter")
 
 WORKER = """
 import socket, sys
@@ -22,9 +22,9 @@ def connects():
     except TimeoutError:
         return "dropped"
 
-with socket.create_server(("127.0.0.1", 0)) as listener, click.Context(click.Command("w")) as it:
+with socket.create_server(("127.0.0.1", 0)) as listener, click.Context(click.Command("w")) as cli:
     address = listener.getsockname()
-    it.params["fd"] = listener.fileno()
+    cli.params["fd"] = listener.fileno()
     accept_connections()
     early = socket.create_connection(address)
     print(connects(), end=" ")
@@ -41,14 +41,14 @@ def worker(code: str = WORKER) -> list[str]:
     return [sys.executable, "-c", code, str(Path(churn_service.__file__).parents[1])]
 
 
-def test_new_connections_are_dropped_and_those_that_began_are_not() -> None:
+def test_new_connections_are_dropped_and_accepted_ones_are_kept() -> None:
     run = subprocess.run(worker(), capture_output=True, text=True, timeout=30)
     assert run.stdout.split() == ["taken", "request", "dropped", "taken", "churn-draining"], (
         run.stderr
     )
 
 
-def test_they_are_left_to_another_worker() -> None:
+def test_connections_are_not_dropped_while_another_worker_accepts_them() -> None:
     waits = "import sys, time\nif sys.argv[2:]: print(flush=True); time.sleep(60)\n" + WORKER
     with subprocess.Popen([*worker(waits), "wait"], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None

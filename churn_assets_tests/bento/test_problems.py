@@ -1,4 +1,4 @@
-"""Refusals are problem details by RFC 9457."""
+"""Problem details by RFC 9457."""
 
 import json
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 @pytest.mark.parametrize("kind", STATUS)
-def test_a_body_says_what_happened(kind: str) -> None:
+def test_a_body_describes_the_problem(kind: str) -> None:
     problem = Problem(kind, "it went wrong")
     status = STATUS[kind]
     assert json.loads(problem.body()) == {
@@ -24,7 +24,7 @@ def test_a_body_says_what_happened(kind: str) -> None:
     assert problem.status == status >= HTTPStatus.BAD_REQUEST
 
 
-def test_faults_are_told_in_full() -> None:
+def test_a_body_lists_every_fault() -> None:
     faults = [Fault("/age", "too old", "in_range", 111), Fault("", "no object", "typed")]
     assert json.loads(Problem("validation", "2 problems", faults).body())["problems"] == [
         {"pointer": "/age", "detail": "too old", "check": "in_range", "value": 111},
@@ -39,7 +39,7 @@ class Body(BaseModel):
 
 
 def shown(value: Any) -> Any:
-    """What is repeated of a value that is refused."""
+    """The refused value as the fault repeats it."""
     with pytest.raises(ValidationError) as caught:
         Body.model_validate({"number": 1, "other": value})
     [error] = caught.value.errors()
@@ -66,7 +66,7 @@ def test_a_short_value_is_repeated(value: Any) -> None:
         ({"a": 1}, None),
     ],
 )
-def test_nothing_long_or_deep_is_repeated(value: Any, repeated: Any) -> None:
+def test_long_and_nested_values_are_not_repeated(value: Any, repeated: Any) -> None:
     assert shown(value) == repeated
 
 

@@ -1,4 +1,4 @@
-"""What the README of the service says is so."""
+"""The statements in the README of the service are true."""
 
 import json
 import re
@@ -37,22 +37,22 @@ def documents(field: str) -> list[Any]:
 
 
 def table(start: str) -> dict[str, list[str]]:
-    """The other cells of a table's rows, by the first cell, which begins so."""
+    """The rows whose first cell begins with `start`: the other cells by the first one."""
     return {first.strip("`"): rest for first, *rest in ROWS if first.strip("`").startswith(start)}
 
 
 @pytest.mark.parametrize("document", [PATH, "README.md", "docs/tracing-a-prediction.md"])
-def test_every_customer_that_is_sent_in_an_example_is_one(document: str) -> None:
+def test_the_customer_in_every_example_is_valid(document: str) -> None:
     (customer,) = sent(document)
     assert PARSER.parse_customer(customer.encode()).model_dump()["age"] == 34
 
 
-def test_the_example_of_a_batch_is_one() -> None:
+def test_the_example_of_a_batch_is_valid() -> None:
     (batch,) = (found for found in documents("customers") if "route" not in found)
     assert len(PARSER.parse_batch(json.dumps(batch).encode(), skip=False).customers) == 2
 
 
-def test_every_example_of_an_answer_has_its_fields() -> None:
+def test_every_example_of_a_response_has_its_fields() -> None:
     one, many = (TypeAdapter(kind) for kind in (Prediction, Predictions))
     (prediction,) = (found for found in documents("customer_id") if "churn_probability" in found)
     assert one.dump_python(one.validate_python(prediction)) == prediction
@@ -64,26 +64,26 @@ def test_every_example_of_an_answer_has_its_fields() -> None:
     assert tuple(request) == FIELDS
 
 
-def test_its_table_names_every_type_of_problem_with_its_status() -> None:
-    said = {kind.removeprefix(URN): int(cells[0]) for kind, cells in table(URN).items()}
-    assert said == {kind: int(status) for kind, status in STATUS.items()}
+def test_the_table_of_problems_has_every_type_with_its_status() -> None:
+    documented = {kind.removeprefix(URN): int(cells[0]) for kind, cells in table(URN).items()}
+    assert documented == {kind: int(status) for kind, status in STATUS.items()}
 
 
-def test_its_table_names_every_route() -> None:
-    said = set(re.findall(r"`(?:GET|POST) (/\S*)`", README))
-    assert said >= set(ROUTES) - {"/"}
+def test_the_table_of_routes_has_every_route() -> None:
+    documented = set(re.findall(r"`(?:GET|POST) (/\S*)`", README))
+    assert documented >= set(ROUTES) - {"/"}
     assert f"1 to {MOST_CUSTOMERS:,} customers" in README
     assert f"{SMALL // 1024} KiB for one customer" in README
     assert all(f"`{check}`" in README for check in CHECKS)
 
 
-def test_its_table_names_every_setting_with_default_and_limits() -> None:
-    said = table(PREFIX)
+def test_the_table_of_settings_has_every_default_and_limit() -> None:
+    documented = table(PREFIX)
     fields = ServiceSettings.model_fields
-    assert list(said) == [PREFIX + name.upper() for name in fields]
+    assert list(documented) == [PREFIX + name.upper() for name in fields]
     rules = ServiceSettings.model_json_schema()["properties"]
     for name, field in fields.items():
-        default, allowed, _ = said[PREFIX + name.upper()]
+        default, allowed, _ = documented[PREFIX + name.upper()]
         if name == "prediction_log":
             assert default == "`$BENTOML_HOME/monitoring`"
         elif field.default is None:
@@ -98,16 +98,16 @@ def test_its_table_names_every_setting_with_default_and_limits() -> None:
             assert f"`{choice}`" in allowed, name
 
 
-def test_metrics_log_and_files_are_as_it_says(
+def test_metrics_and_prediction_log_are_as_documented(
     built: BuiltBento, store: BentoStore, tmp_path: Path
 ) -> None:
     log = {"CHURN_API_PREDICTION_LOG": str(tmp_path)}
     with serving(str(built.archive), store.home, settings=log) as url:
-        answer = httpx.post(f"{url}/predict", content=sent(PATH)[0].encode(),
-                            headers={"Content-Type": "application/json"})  # fmt: skip
+        headers = {"Content-Type": "application/json"}
+        response = httpx.post(f"{url}/predict", content=sent(PATH)[0].encode(), headers=headers)
         metrics = httpx.get(f"{url}/metrics").text
-    assert answer.status_code == 200, answer.text
-    assert answer.json().keys() == documents("prediction_id")[0].keys()
+    assert response.status_code == 200, response.text
+    assert response.json().keys() == documents("prediction_id")[0].keys()
     assert exposed(metrics) == {
         name: sorted(labels.split(",")) if labels else []
         for name, labels in (re.fullmatch(r"(\w+)(?:\{(.*)\})?", row).groups()  # type: ignore[union-attr]
@@ -122,7 +122,7 @@ def test_metrics_log_and_files_are_as_it_says(
 
 
 def shape(features: dict[str, Any]) -> dict[str, Any]:
-    """Features as they are logged, but for what a key has made of personal ones."""
+    """Logged features, with the same placeholder for all pseudonyms."""
     return {
         name: re.sub("^[0-9a-f]{32}$", "pseudonym", value) if isinstance(value, str) else value
         for name, value in features.items()
@@ -130,7 +130,7 @@ def shape(features: dict[str, Any]) -> dict[str, Any]:
 
 
 def exposed(metrics: str) -> dict[str, list[str]]:
-    """Names of our labels by metric, as Prometheus would have them."""
+    """Label names of each of the service's metrics."""
     names = re.findall(r"^# TYPE (churn_\w+)", metrics, re.MULTILINE)
     found = {}
     for name in names:
@@ -140,9 +140,9 @@ def exposed(metrics: str) -> dict[str, list[str]]:
     return found
 
 
-def test_its_queries_ask_for_metrics_that_there_are() -> None:
+def test_the_queries_use_existing_metrics() -> None:
     (queries,) = blocks(PATH, "promql")
     known = {re.sub(r"\{.*", "", row) for row in table("churn_")}
-    asked = {re.sub("_bucket$", "", found) for found in re.findall(r"churn_\w+", queries)}
-    assert asked
-    assert asked <= known
+    used = {re.sub("_bucket$", "", found) for found in re.findall(r"churn_\w+", queries)}
+    assert used
+    assert used <= known

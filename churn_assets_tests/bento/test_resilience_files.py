@@ -1,4 +1,4 @@
-"""Broken scorers, a full disk, a new file of keys: the service goes on, and says what is wrong."""
+"""The service keeps running with broken scorers, a full disk or a changed key file."""
 
 import asyncio
 import json
@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from churn_service.access.api_keys import Key, new_key, write_keys
+from churn_service.access.api_keys import new_key
 
 from churn_assets.adapters.bentos import BuiltBento
 from churn_assets.contracts.request import RequestFeatures, request_model
 from churn_assets.core.modelling.scorer import Scorer
 from churn_assets_tests.bento.disks import SmallDisk, SmallFiles
-from churn_assets_tests.bento.load import Tally, closed_loop, request
-from churn_assets_tests.bento.running import Server, running, until
+from churn_assets_tests.bento.expected_responses import assert_problem
+from churn_assets_tests.bento.key_files import mount_keys, replace_keys
+from churn_assets_tests.bento.load_client import Tally, closed_loop, request_bytes
+from churn_assets_tests.bento.server_process import ServerProcess, server_process, wait_until
 from churn_assets_tests.bentos import CONTRACT, FALLBACK, SCORER, customers
 
 CUSTOMERS = customers(200)
 
 
 def probabilities(scorer: Scorer, count: int) -> list[float]:
-    """What a scorer gives the first customers."""
+    """The scorer's probabilities of the first customers."""
     features, model = RequestFeatures(CONTRACT), request_model(CONTRACT)
     rows = (features.row(model.model_validate(customer)) for customer in CUSTOMERS[:count])
     return [scorer.score_one(row) for row in rows]
@@ -57,88 +59,92 @@ def misprint_golden_rows(model: Path) -> None:
     path.write_text(json.dumps(golden))
 
 
-def heal(model: Path, scorer: Scorer) -> None:
-    """Puts whole files where broken ones are, each at once."""
-    whole = model / "whole"
-    scorer.save(whole)
-    for path in whole.iterdir():
+def repair(model: Path, scorer: Scorer) -> None:
+    """Replaces broken files by valid ones, each file atomically."""
+    valid = model / "valid"
+    scorer.save(valid)
+    for path in valid.iterdir():
         path.replace(model / path.name)
 
 
-def answers(server: Server, count: int) -> list[dict[str, Any]]:
-    asked = [server.ask("/predict", customer) for customer in CUSTOMERS[:count]]
-    assert {answer.status for answer in asked} == {200}
-    return [answer.json for answer in asked]
+def predictions(server: ServerProcess, count: int) -> list[dict[str, Any]]:
+    responses = [server.request("/predict", customer) for customer in CUSTOMERS[:count]]
+    assert {response.status_code for response in responses} == {200}
+    return [response.json() for response in responses]
 
 
-def assert_answered_by(scorer: Scorer, server: Server, *, degraded: bool) -> None:
-    """To the bit, one by one and together."""
+def assert_scored_by(scorer: Scorer, server: ServerProcess, *, degraded: bool) -> None:
+    """Asserts that predictions are the scorer's to the bit, one by one and in a batch."""
     expected = probabilities(scorer, 20)
-    ones = answers(server, 20)
+    ones = predictions(server, 20)
     assert [one["churn_probability"] for one in ones] == expected
     assert {one["degraded"] for one in ones} == {degraded}
-    batch = server.ask("/predict/batch", {"customers": CUSTOMERS[:20]}).json
+    batch = server.request("/predict/batch", {"customers": CUSTOMERS[:20]}).json()
     assert [one["churn_probability"] for one in batch["predictions"]] == expected
     assert {one["degraded"] for one in [batch, *batch["predictions"]]} == {degraded}
 
 
 @pytest.mark.parametrize(
-    ("harm", "reason", "heals"),
+    ("harm", "reason", "repairable"),
     [
         (truncate, "scorer.npz cannot be read", True),
         (swap_for_another_model, "golden row 0 has ", True),
         (misprint_golden_rows, "golden row 1 has ", False),
     ],
 )
-def test_a_broken_scorer_leaves_the_fallback_to_answer(
-    built: BuiltBento, tmp_path: Path, harm: Callable[[Path], None], reason: str, *, heals: bool
+def test_a_broken_main_scorer_is_replaced_by_the_fallback(
+    built: BuiltBento,
+    tmp_path: Path,
+    harm: Callable[[Path], None],
+    reason: str,
+    *,
+    repairable: bool,
 ) -> None:
-    with running(built, tmp_path, prepare=harm, breaker_seconds=1) as server:
-        assert server.ask("/readyz").status == 200
-        assert_answered_by(FALLBACK, server, degraded=True)
-        health = server.ask("/health")
-        assert (health.status, health.json["status"]) == (200, "degraded")
-        assert health.json["degraded"] is True
+    with server_process(built, tmp_path, prepare=harm, breaker_seconds=1) as server:
+        assert server.request("/readyz").status_code == 200
+        assert_scored_by(FALLBACK, server, degraded=True)
+        health = server.request("/health")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert health.json()["degraded"] is True
         metrics = server.metrics()
         assert metrics["churn_degraded_predictions_total"] == 40
         assert metrics["churn_breaker_opened_total"] >= 1
-        said = [line["message"] for line in server.said() if line["logger"] == "churn.service"]
-        assert any(reason in message for message in said), said
-        if heals:
-            heal(server.model, SCORER)
-            until(lambda: not answers(server, 1)[0]["degraded"], 10)
-            assert_answered_by(SCORER, server, degraded=False)
-            assert server.ask("/health").json["status"] == "ok"
+        own = [line for line in server.log_lines() if line["logger"] == "churn.service"]
+        messages = [line["message"] for line in own]
+        assert any(reason in message for message in messages), messages
+        if repairable:
+            repair(server.model, SCORER)
+            wait_until(lambda: not predictions(server, 1)[0]["degraded"], 10)
+            assert_scored_by(SCORER, server, degraded=False)
+            assert server.request("/health").json()["status"] == "ok"
         else:
-            time.sleep(1.1)  # The breaker lets it try again, and it fails again.
-            assert_answered_by(FALLBACK, server, degraded=True)
+            time.sleep(1.1)  # The breaker tries the main scorer again, which fails again.
+            assert_scored_by(FALLBACK, server, degraded=True)
 
 
-def test_without_any_scorer_it_says_so_until_one_comes_back(
+def test_without_any_scorer_requests_are_refused_until_one_is_repaired(
     built: BuiltBento, tmp_path: Path
 ) -> None:
-    with running(
+    with server_process(
         built, tmp_path, prepare=truncate_both, ready="/livez", breaker_seconds=1
     ) as server:
-        assert server.ask("/readyz").status == 503
-        assert server.ask("/livez").status == 200
-        health = server.ask("/health")
-        assert (health.status, health.json["status"]) == (503, "unavailable")
+        assert server.request("/readyz").status_code == 503
+        assert server.request("/livez").status_code == 200
+        health = server.request("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "unavailable")
         for path, body in (
             ("/predict", CUSTOMERS[0]),
             ("/predict/batch", {"customers": CUSTOMERS[:2]}),
         ):
-            answer = server.ask(path, body)
-            assert answer.status == 503
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert int(answer.headers["retry-after"]) >= 1
-            assert answer.json["type"] == "urn:churn:problem:unavailable"
-        heal(server.model / "fallback", FALLBACK)
-        until(lambda: server.ask("/readyz").status == 200, 10)
-        assert_answered_by(FALLBACK, server, degraded=True)
-        heal(server.model, SCORER)
-        until(lambda: not answers(server, 1)[0]["degraded"], 10)
-        assert_answered_by(SCORER, server, degraded=False)
+            response = server.request(path, body)
+            assert_problem(response, 503, "unavailable")
+            assert int(response.headers["retry-after"]) >= 1
+        repair(server.model / "fallback", FALLBACK)
+        wait_until(lambda: server.request("/readyz").status_code == 200, 10)
+        assert_scored_by(FALLBACK, server, degraded=True)
+        repair(server.model, SCORER)
+        wait_until(lambda: not predictions(server, 1)[0]["degraded"], 10)
+        assert_scored_by(SCORER, server, degraded=False)
 
 
 # A full disk
@@ -153,11 +159,11 @@ def small(tmp_path: Path) -> Iterator[SmallDisk | SmallFiles]:
     disk.close()
 
 
-def test_a_full_disk_costs_lines_of_the_log_and_no_answer(
+def test_a_full_disk_drops_log_lines_but_no_prediction(
     built: BuiltBento, tmp_path: Path, small: SmallDisk | SmallFiles
 ) -> None:
     def logged() -> list[str]:
-        """Ids in the log; what is no whole JSON fails the test."""
+        """Ids in the log; an invalid line fails the test."""
         files = small.folder.rglob("*.jsonl")
         lines = chain.from_iterable(path.read_bytes().splitlines(True) for path in files)
         return [json.loads(line)["prediction_id"] for line in lines if line.endswith(b"\n")]
@@ -166,24 +172,24 @@ def test_a_full_disk_costs_lines_of_the_log_and_no_answer(
         return int(server.metrics().get('churn_prediction_log_dropped_total{reason="disk"}', 0))
 
     (tmp_path / "server").mkdir()
-    with running(
+    with server_process(
         built, tmp_path / "server", prediction_log=small.folder, log_level="ERROR"
     ) as server:
-        # The files of the metrics are made by now: this is about the prediction log.
-        ids = [one["prediction_id"] for one in answers(server, 1)]
-        until(lambda: logged() == ids)
+        # Creates the files of the metrics, so that the full disk affects only the prediction log.
+        ids = [one["prediction_id"] for one in predictions(server, 1)]
+        wait_until(lambda: logged() == ids)
         small.fill(server)
-        ids += [one["prediction_id"] for one in answers(server, 149)]
-        # A line of which the disk took one half is neither in the log yet nor lost.
-        until(lambda: len(logged()) + dropped() in (149, 150))
+        ids += [one["prediction_id"] for one in predictions(server, 149)]
+        # A line that was written in part is neither in the log yet nor dropped.
+        wait_until(lambda: len(logged()) + dropped() in (149, 150))
         assert dropped() > 50
         small.free(server)
-        ids += [one["prediction_id"] for one in answers(server, 20)]
-        until(lambda: len(logged()) + dropped() == 170)
+        ids += [one["prediction_id"] for one in predictions(server, 20)]
+        wait_until(lambda: len(logged()) + dropped() == 170)
         lost = dropped()
         server.process.terminate()
         assert server.process.wait(timeout=15) == 0
-        # The server is gone: now every line is whole, and none is there twice.
+        # After the end of the server every line is complete, and no line is there twice.
         text = "".join(path.read_text() for path in small.folder.rglob("*.jsonl"))
         assert text.endswith("\n")
         assert len(logged()) == 170 - lost
@@ -193,26 +199,15 @@ def test_a_full_disk_costs_lines_of_the_log_and_no_answer(
         assert "No space left on device" in server.log.read_text() or os.getuid() != 0
 
 
-# A key is rotated
+# Key rotation
 
 
-def mount_keys(mount: Path, *keys: Key) -> None:
-    """Puts a file of keys where Kubernetes would: behind a symbolic link that is swapped."""
-    folder = mount / f"..{time.time_ns()}"
-    folder.mkdir(parents=True)
-    write_keys(folder / "keys.json", keys)
-    (mount / "..new").symlink_to(folder.name)
-    (mount / "..new").replace(mount / "..data")
-    if not (mount / "keys.json").is_symlink():
-        (mount / "keys.json").symlink_to("..data/keys.json")
+class Clients:
+    """Four clients that send requests with a key until `stop` is called."""
 
-
-class Callers:
-    """Four callers who use a key until they are told to stop."""
-
-    def __init__(self, server: Server, token: str) -> None:
+    def __init__(self, server: ServerProcess, token: str) -> None:
         self.tally = Tally()
-        requests = [request("/predict", one, key=token) for one in CUSTOMERS[:20]]
+        requests = [request_bytes("/predict", customer, key=token) for customer in CUSTOMERS[:20]]
         self._go_on = True
         self._tasks = [
             asyncio.create_task(closed_loop(server.port, requests, self.tally, lambda: self._go_on))
@@ -225,11 +220,11 @@ class Callers:
         return self.tally
 
 
-async def seconds_until(status: int, server: Server, token: str) -> float:
-    """How long it takes until a key gets this status."""
+async def seconds_until(status: int, server: ServerProcess, token: str) -> float:
+    """Waits until a key gets this status, and returns the seconds that it took."""
     began = time.monotonic()
-    while (await asyncio.to_thread(server.ask, "/model", key=token)).status != status:
-        assert time.monotonic() < began + 10, f"no {status} came"
+    while (await asyncio.to_thread(server.request, "/model", key=token)).status_code != status:
+        assert time.monotonic() < began + 10, f"no response had the status {status}"
         await asyncio.sleep(0.02)
     return time.monotonic() - began
 
@@ -242,27 +237,27 @@ def test_a_key_is_rotated_under_load_without_a_refusal(built: BuiltBento, tmp_pa
     mount_keys(mount, old)
     (tmp_path / "server").mkdir()
 
-    async def rotate(server: Server) -> None:
-        old_callers = Callers(server, old_token)
-        assert (await asyncio.to_thread(server.ask, "/model", key=new_token)).status == 401
+    async def rotate(server: ServerProcess) -> None:
+        old_clients = Clients(server, old_token)
+        assert (await asyncio.to_thread(server.request, "/model", key=new_token)).status_code == 401
         mount_keys(mount, old, new)
         assert await seconds_until(200, server, new_token) < 3
-        new_callers = Callers(server, new_token)
-        await asyncio.sleep(2)  # Both are valid, while the file is looked at again.
-        tally = await old_callers.stop()
+        new_clients = Clients(server, new_token)
+        await asyncio.sleep(2)  # Both keys are valid while the file is checked again.
+        tally = await old_clients.stop()
         assert (tally.lost, set(tally.answered)) == ([], {200})
         mount_keys(mount, new)
         assert await seconds_until(401, server, old_token) < 3
-        # The same again, with a file that is replaced in place.
-        write_keys(mount / "keys.json", (old, new))
+        # The same rotation with a file that is replaced in place.
+        replace_keys(mount, old, new)
         assert await seconds_until(200, server, old_token) < 3
-        write_keys(mount / "keys.json", (new,))
+        replace_keys(mount, new)
         assert await seconds_until(401, server, old_token) < 3
-        tally = await new_callers.stop()
+        tally = await new_clients.stop()
         assert (tally.lost, set(tally.answered)) == ([], {200})
         assert tally.answered[200] > 100
 
-    with running(built, tmp_path / "server", keys_file=mount / "keys.json") as server:
+    with server_process(built, tmp_path / "server", keys_file=mount / "keys.json") as server:
         asyncio.run(rotate(server))
         text = server.log.read_text()
     assert old_token not in text

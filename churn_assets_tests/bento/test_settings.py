@@ -3,21 +3,15 @@ from typing import Any
 
 import pytest
 from churn_service.access.api_keys import write_keys
-from churn_service.settings import ServiceSettings, SettingsError, load_settings
+from churn_service.settings import ServiceSettings, load_settings
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-
-def faults(monkeypatch: pytest.MonkeyPatch, **variables: object) -> str:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, str(value))
-    with pytest.raises(SettingsError) as caught:
-        load_settings()
-    return str(caught.value)
+from churn_assets_tests.settings_messages import settings_message
 
 
-def test_nothing_needs_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENTOML_HOME", "/srv/bentoml")
     settings = load_settings()
     assert settings == ServiceSettings()
@@ -26,7 +20,9 @@ def test_nothing_needs_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.max_body_bytes == 8 * 1024 * 1024
 
 
-def test_settings_are_read_by_prefix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_settings_are_read_from_variables_with_the_prefix(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     keys, id_key = tmp_path / "keys.json", tmp_path / "id.key"
     write_keys(keys, ())
     id_key.write_text("0123456789abcdef")
@@ -73,23 +69,25 @@ def test_numbers_have_limits(
         monkeypatch.setenv(variable, str(value))
         assert getattr(load_settings(), name) == value
     for value in (low - 1, high + 1):
-        assert f"{variable} is '{value}': " in faults(monkeypatch, **{variable: value})
+        assert f"{variable} is '{value}': " in settings_message(
+            load_settings, monkeypatch, **{variable: value}
+        )
 
 
 @pytest.mark.parametrize(("name", "high"), [("timeout", 600), ("breaker_seconds", 3_600)])
-def test_spans_of_time_are_above_zero(
-    monkeypatch: pytest.MonkeyPatch, name: str, high: float
-) -> None:
+def test_durations_are_above_zero(monkeypatch: pytest.MonkeyPatch, name: str, high: float) -> None:
     variable = f"CHURN_API_{name.upper()}"
     for value in ("0.001", str(high)):
         monkeypatch.setenv(variable, value)
         assert getattr(load_settings(), name) == float(value)
     for value in ("0", "-1", str(high + 0.001), "nan", "inf"):
-        assert f"{variable} is '{value}': " in faults(monkeypatch, **{variable: value})
+        assert f"{variable} is '{value}': " in settings_message(
+            load_settings, monkeypatch, **{variable: value}
+        )
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "says"),
+    ("variable", "value", "expected"),
     [
         ("CHURN_API_WORKERS", "two", "CHURN_API_WORKERS is 'two': Input should be a valid integer"),
         ("CHURN_API_WORKERS", "", "CHURN_API_WORKERS is ''"),
@@ -111,64 +109,68 @@ def test_spans_of_time_are_above_zero(
         ("CHURN_API_XYZZY", "2", "CHURN_API_XYZZY is not a setting"),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_is_allowed(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+def test_a_wrong_setting_is_reported_with_its_rule(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
 ) -> None:
-    assert says in faults(monkeypatch, **{variable: value})
+    assert expected in settings_message(load_settings, monkeypatch, **{variable: value})
 
 
-def test_no_hint_where_nothing_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "did you mean" not in faults(monkeypatch, CHURN_API_XYZZY="2")
+def test_no_hint_where_no_name_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "did you mean" not in settings_message(load_settings, monkeypatch, CHURN_API_XYZZY="2")
 
 
-def test_all_faults_come_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wrong = {
         "CHURN_API_KEYS_FILE": tmp_path / "none.json",
         "CHURN_API_RATE_LIMIT": "x",
         "CHURN_API_WORKERS": "0",
         "CHURN_API_NONSENSE": "1",
     }
-    said = faults(monkeypatch, **wrong)
-    assert len(said.splitlines()) == 1 + len(wrong)
-    assert all(variable in said for variable in wrong)
+    message = settings_message(load_settings, monkeypatch, **wrong)
+    assert len(message.splitlines()) == 1 + len(wrong)
+    assert all(variable in message for variable in wrong)
 
 
 @pytest.mark.parametrize("name", ["none.json", "."])
-def test_a_file_of_keys_that_is_not_there_is_told_how_to_make(
+def test_missing_key_file_error_says_how_to_create_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / name
-    said = faults(monkeypatch, CHURN_API_KEYS_FILE=path)
-    assert f"CHURN_API_KEYS_FILE is '{path}': there is no file {path}" in said
+    message = settings_message(load_settings, monkeypatch, CHURN_API_KEYS_FILE=path)
+    assert f"CHURN_API_KEYS_FILE is '{path}': {path} does not exist or is not a file" in message
     assert (
         f"python -m churn_service.access.api_keys new --role predict --days 90 --file {path}"
-        in said
+        in message
     )
 
 
-def test_a_broken_file_of_keys_is_told_with_its_faults(
+def test_an_invalid_key_file_is_reported_with_its_faults(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "keys.json"
     path.write_text('{"keys": [{"id": "crm"}]}')
-    said = faults(monkeypatch, CHURN_API_KEYS_FILE=path, CHURN_API_WORKERS=0)
-    assert f"CHURN_API_KEYS_FILE is '{path}': {path} is no file of keys:" in said
-    assert "keys/0/role: Field required" in said
-    assert "CHURN_API_WORKERS is '0'" in said
+    message = settings_message(
+        load_settings, monkeypatch, CHURN_API_KEYS_FILE=path, CHURN_API_WORKERS=0
+    )
+    assert f"CHURN_API_KEYS_FILE is '{path}': {path} is not a valid key file:" in message
+    assert "keys/0/role: Field required" in message
+    assert "CHURN_API_WORKERS is '0'" in message
 
 
-def test_an_empty_name_of_the_file_of_keys_does_not_open_the_service(
+def test_an_empty_path_of_the_key_file_does_not_open_the_service(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert "CHURN_API_KEYS_FILE is ''" in faults(monkeypatch, CHURN_API_KEYS_FILE="")
+    assert "CHURN_API_KEYS_FILE is ''" in settings_message(
+        load_settings, monkeypatch, CHURN_API_KEYS_FILE=""
+    )
 
 
-def test_a_relative_path_is_refused_and_shown_whole(
+def test_a_relative_path_is_refused_and_shown_as_an_absolute_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = faults(monkeypatch, CHURN_API_KEYS_FILE="keys.json")
-    assert f"must be an absolute path, such as {tmp_path / 'keys.json'}" in said
+    message = settings_message(load_settings, monkeypatch, CHURN_API_KEYS_FILE="keys.json")
+    assert f"must be an absolute path, such as {tmp_path / 'keys.json'}" in message
 
 
 @pytest.mark.parametrize("text", ["", "none"])
@@ -179,7 +181,7 @@ def test_the_prediction_log_can_be_switched_off(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
 @pytest.mark.parametrize("size", [16, 17, 64])
-def test_the_id_key_is_what_its_file_holds_without_the_end_of_line(
+def test_the_id_key_is_the_content_of_its_file_without_the_end_of_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int, ending: bytes
 ) -> None:
     path = tmp_path / "id.key"
@@ -194,17 +196,16 @@ def test_an_id_key_is_neither_guessable_nor_too_long(
 ) -> None:
     path = tmp_path / "id.key"
     path.write_bytes(b"k" * size + b"\n")
-    said = faults(monkeypatch, CHURN_API_ID_KEY_FILE=path)
-    assert f"the file holds {size} bytes, and must hold 16 to 64" in said
-    assert f"openssl rand -hex 32 > {path}" in said
-    assert "kkk" not in said
+    message = settings_message(load_settings, monkeypatch, CHURN_API_ID_KEY_FILE=path)
+    assert f"the file has {size} bytes and must have 16 to 64" in message
+    assert f"openssl rand -hex 32 > {path}" in message
+    assert "kkk" not in message
 
 
-def test_a_missing_file_of_the_id_key_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    said = faults(monkeypatch, CHURN_API_ID_KEY_FILE=tmp_path / "none")
-    assert f"CHURN_API_ID_KEY_FILE is '{tmp_path / 'none'}': there is no file" in said
+def test_a_missing_id_key_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "none"
+    message = settings_message(load_settings, monkeypatch, CHURN_API_ID_KEY_FILE=path)
+    assert f"CHURN_API_ID_KEY_FILE is '{path}': {path} does not exist" in message
 
 
 def test_without_a_file_the_id_key_is_random() -> None:
@@ -213,27 +214,27 @@ def test_without_a_file_the_id_key_is_random() -> None:
     assert len(settings.id_key()) == 32
 
 
-def test_an_id_key_that_goes_after_the_start_is_an_error_and_no_random_key(tmp_path: Path) -> None:
+def test_an_id_key_file_deleted_after_the_start_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "id.key"
     path.write_bytes(b"k" * 32)
     settings = ServiceSettings(id_key_file=path)
     path.unlink()
-    with pytest.raises(ValueError, match="there is no file"):
+    with pytest.raises(ValueError, match=r"id\.key does not exist"):
         settings.id_key()
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         ServiceSettings().workers = 3  # type: ignore[misc]
 
 
 @given(amount=st.integers(1, 10**6), unit=st.sampled_from(["second", "minute", "hour", "day"]))
-def test_every_single_limit_is_taken(amount: int, unit: str) -> None:
+def test_every_single_rate_limit_is_valid(amount: int, unit: str) -> None:
     for text in (f"{amount}/{unit}", f"{amount} per {unit}", f"{amount}/10 {unit}s"):
         assert ServiceSettings(rate_limit=text).rate_limit == text
 
 
-def test_traces_go_nowhere_until_they_are_told_where(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traces_are_sent_only_to_a_configured_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().tracing == {"excluded_urls": ".*"}
     monkeypatch.setenv("CHURN_API_OTLP_ENDPOINT", "http://collector:4318/v1/traces")
     monkeypatch.setenv("CHURN_API_OTLP_SAMPLE_RATE", "0.25")

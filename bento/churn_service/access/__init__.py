@@ -1,1 +1,1 @@
-"""Which callers are served, and how often: authentication, API keys, rate limits."""
+"""Access control: authentication, API keys and rate limits."""

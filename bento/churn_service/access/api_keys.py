@@ -1,10 +1,10 @@
-"""API keys: who may ask the service, kept in one file as salted hashes.
+"""API keys of the service, stored in one file as salted hashes.
 
-A key's hash is SHA-256 over its salt and its token, and not a slow password hash: the secret in a
-token is 256 random bits, which nobody can try through, however quick the hash is; a slow one would
-only take its milliseconds from every request.
+The hash of a key is SHA-256 over its salt and its token, and not a slow password hash: the secret
+in a token is 256 random bits, which cannot be found by brute force, however fast the hash is. A
+slow hash would only add milliseconds to every request.
 
-`python -m churn_service.access.api_keys new|list|remove` keeps the file.
+`python -m churn_service.access.api_keys new|list|remove` edits the file.
 """
 
 import logging
@@ -25,28 +25,29 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
 Role = Literal["predict", "admin"]
-"""An admin may do all that predict may."""
+"""Role of a key. An admin key may do everything that a predict key may do."""
 
 SECRET_BYTES = 32
 SALT_BYTES = 16
 SHOWN = 40
-"""Characters of a faulty value that a message repeats: fewer than a secret or a hash has."""
+"""Most characters of a faulty value that a message repeats: fewer than in a secret or a hash."""
 
 LOG = logging.getLogger("churn.service")
 
 
 class KeyFileError(ValueError):
-    """A file of keys that cannot be used; the message never repeats a hash or a token."""
+    """An invalid key file; the message never repeats a hash or a token."""
 
 
 class Key(BaseModel):
-    """What the service knows of a key; its token it does not know.
+    """A stored key; the service does not know its token.
 
     Attributes:
-        id: what logs call it. Without `_`, which parts a token, and too short for a secret.
-        salt: hex, of this key alone.
-        hash: hex, SHA-256 of salt and token.
-        expires: from this instant on the key is refused.
+        id: Name of the key in logs. Has no `_`, which separates the parts of a token, and is too
+            short to hold a secret.
+        salt: Salt of this key alone, in hex.
+        hash: SHA-256 of salt and token, in hex.
+        expires: Time from which the key is refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
@@ -58,34 +59,34 @@ class Key(BaseModel):
     expires: AwareDatetime
 
 
-def _all_different(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+def _unique_ids(keys: tuple[Key, ...]) -> tuple[Key, ...]:
     ids = [key.id for key in keys]
-    if twice := sorted({name for name in ids if ids.count(name) > 1}):
-        raise ValueError(f"every key needs an id of its own: {', '.join(twice)}")
+    if duplicates := sorted({name for name in ids if ids.count(name) > 1}):
+        raise ValueError(f"the ids of keys must be unique; duplicates: {', '.join(duplicates)}")
     return keys
 
 
 class KeyFile(BaseModel):
-    """The file: `{"keys": [{"id": ..., "role": ..., ...}, ...]}`."""
+    """Content of the file: `{"keys": [{"id": ..., "role": ..., ...}, ...]}`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    keys: Annotated[tuple[Key, ...], AfterValidator(_all_different)]
+    keys: Annotated[tuple[Key, ...], AfterValidator(_unique_ids)]
 
 
 def new_key(role: Role, expires: datetime, id: str | None = None) -> tuple[str, Key]:  # noqa: A002
-    """Makes a key.
+    """Creates a key.
 
     Args:
-        role: what it may do.
-        expires: with a time zone.
-        id: random where it is not given.
+        role: Role of the key.
+        expires: Time of expiry, with a time zone.
+        id: Id of the key; random where None.
 
     Returns:
-        The token, `churn_<id>_<secret>`, which is to be had only now, and the key to store.
+        The token, `churn_<id>_<secret>`, which cannot be recovered later, and the key to store.
 
     Raises:
-        ValueError: `id` or `expires` is not as a key has it.
+        ValueError: `id` or `expires` is invalid.
     """
     name = secrets.token_hex(4) if id is None else id
     token = f"churn_{name}_{secrets.token_urlsafe(SECRET_BYTES)}"
@@ -94,24 +95,26 @@ def new_key(role: Role, expires: datetime, id: str | None = None) -> tuple[str, 
     return token, Key(id=name, role=role, salt=salt.hex(), hash=digest, expires=expires)
 
 
-class _Known(NamedTuple):
+class _ParsedKey(NamedTuple):
+    """A key with its hex strings and its expiry converted once."""
+
     key: Key
     salt: bytes
     digest: bytes
     expires: float
 
     @classmethod
-    def of(cls, key: Key) -> "_Known":
+    def of(cls, key: Key) -> "_ParsedKey":
         salt, digest = bytes.fromhex(key.salt), bytes.fromhex(key.hash)
         return cls(key, salt, digest, key.expires.timestamp())
 
 
 class KeyRing:
-    """The keys of a file, which is read again when it changes.
+    """The keys of a file, which is read again when its content changes.
 
-    A change is one of content, whether the file is written, replaced, or reached through a
-    symbolic link that now leads elsewhere, as Kubernetes changes a mounted secret. A file that is
-    broken or gone leaves the keys as they are.
+    It does not matter whether the file is overwritten, replaced, or reached through a symbolic link
+    that has a new target, which is how Kubernetes updates a mounted secret. Where the file becomes
+    invalid or is deleted, the previous keys stay valid.
     """
 
     def __init__(
@@ -120,59 +123,59 @@ class KeyRing:
         """Reads the file.
 
         Args:
-            path: of the file.
-            every: seconds after which the file is looked at again.
-            clock: Unix seconds, what expiry is held against.
+            path: Path of the file.
+            every: Seconds between two checks of the file for changes.
+            clock: Returns the Unix time that expiry is compared with.
 
         Raises:
-            KeyFileError: the file is not there, or not as it must be.
+            KeyFileError: The file does not exist, or is invalid.
         """
         self._path, self._every, self._clock = path, every, clock
-        # An unknown id is compared with a key nobody has, so that it takes as long as a known one.
-        self._nobody = _Known.of(new_key("predict", datetime.now(UTC))[1])
-        self._looking = Lock()
+        # An unknown id is compared with an unused key, so that it takes as long as a known id.
+        self._unused = _ParsedKey.of(new_key("predict", datetime.now(UTC))[1])
+        self._lock = Lock()
         content = _content(path)
         self._seen: bytes | None = content
-        self._known = _known(path, content)
-        self._look_at = time.monotonic() + every
+        self._keys = _keys_by_id(path, content)
+        self._next_check = time.monotonic() + every
 
     def identify(self, token: str) -> Key | None:
-        """The key that a token belongs to; None where there is none, or it has expired."""
-        if time.monotonic() >= self._look_at:
-            with self._looking:
-                self._look()
+        """Returns the key of a token; None where the key is unknown or has expired."""
+        if time.monotonic() >= self._next_check:
+            with self._lock:
+                self._check_file()
         name = token[6 : token.find("_", 6)]  # after "churn_", which the hash covers
-        key, salt, digest, expires = self._known.get(name, self._nobody)
+        key, salt, digest, expires = self._keys.get(name, self._unused)
         given = sha256(salt + token.encode("utf-8", "surrogatepass")).digest()
         return key if compare_digest(given, digest) and self._clock() < expires else None
 
-    def _look(self) -> None:
-        self._look_at = time.monotonic() + self._every
+    def _check_file(self) -> None:
+        self._next_check = time.monotonic() + self._every
         before, self._seen = self._seen, None
         try:
             self._seen = content = _content(self._path)
             if content != before:
-                self._known = _known(self._path, content)
-                LOG.info("%s has changed and holds %d keys", self._path, len(self._known))
+                self._keys = _keys_by_id(self._path, content)
+                LOG.info("%s has changed and has %d keys", self._path, len(self._keys))
         except KeyFileError as error:
             if self._seen != before:
-                LOG.error("%s; the keys stay as they were", error)  # noqa: TRY400
+                LOG.error("%s; the previous keys stay valid", error)  # noqa: TRY400
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:
-    """The keys of a file.
+    """Reads the keys of a file.
 
     Raises:
-        KeyFileError: the file is not there, or not as it must be.
+        KeyFileError: The file does not exist, or is invalid.
     """
     return _parsed(path, _content(path))
 
 
 def write_keys(path: Path, keys: tuple[Key, ...]) -> None:
-    """Writes a file of keys at once; one process at a time.
+    """Writes a key file atomically. Only one process may write at a time.
 
-    A new file is for the owner's eyes only. One that is there keeps its owner and mode: a service
-    that could no longer read it would go on with the keys it had, removed ones among them.
+    Only the owner can read a new file. An existing file keeps its owner and mode: a service that
+    could no longer read the file would keep its previous keys valid, including removed ones.
     """
     target = path.resolve()
     before = target.stat() if target.exists() else None
@@ -196,8 +199,8 @@ def _content(path: Path) -> bytes:
         raise KeyFileError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _known(path: Path, content: bytes) -> dict[str, _Known]:
-    return {key.id: _Known.of(key) for key in _parsed(path, content)}
+def _keys_by_id(path: Path, content: bytes) -> dict[str, _ParsedKey]:
+    return {key.id: _ParsedKey.of(key) for key in _parsed(path, content)}
 
 
 def _parsed(path: Path, content: bytes) -> tuple[Key, ...]:
@@ -205,15 +208,15 @@ def _parsed(path: Path, content: bytes) -> tuple[Key, ...]:
         return KeyFile.model_validate_json(content).keys
     except ValidationError as error:
         faults = "\n".join(f"  - {_fault(details)}" for details in error.errors())
-        raise KeyFileError(f"{path} is no file of keys:\n{faults}") from error
+        raise KeyFileError(f"{path} is not a valid key file:\n{faults}") from error
 
 
 def _fault(details: ErrorDetails) -> str:
-    said, given = details["msg"].removeprefix("Value error, "), details["input"]
+    rule, given = details["msg"].removeprefix("Value error, "), details["input"]
     place = "/".join(_short(str(part)) for part in details["loc"]) or "the file"
     if details["loc"][-1:] in {("id",), ("role",), ("expires",)} and isinstance(given, str):
-        return f"{place} is {_short(repr(given))}: {said}"
-    return f"{place}: {said}"
+        return f"{place} is {_short(repr(given))}: {rule}"
+    return f"{place}: {rule}"
 
 
 def _short(text: str) -> str:
@@ -222,16 +225,18 @@ def _short(text: str) -> str:
 
 @click.group()
 def main() -> None:
-    """Keeps the file of API keys that CHURN_API_KEYS_FILE names."""
+    """Edits the API keys in the file that CHURN_API_KEYS_FILE names."""
 
 
 @main.command()
 @click.option("--role", type=click.Choice(get_args(Role)), required=True)
-@click.option("--days", type=click.IntRange(1, 3650), required=True, help="until it expires")
-@click.option("--id", "name", help="what logs call the key; random where it is not given")
-@click.option("--file", "path", type=click.Path(path_type=Path), help="adds the key to this file")
+@click.option(
+    "--days", type=click.IntRange(1, 3650), required=True, help="days until the key expires"
+)
+@click.option("--id", "name", help="id of the key in logs; random by default")
+@click.option("--file", "path", type=click.Path(path_type=Path), help="file to add the key to")
 def new(role: Role, days: int, name: str | None, path: Path | None) -> None:
-    """Makes a key and shows its token, this once; without --file also the entry to store."""
+    """Creates a key and prints its token once; without --file also the entry to store."""
     expires = (datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0)
     try:
         token, key = new_key(role, expires, name)
@@ -242,7 +247,7 @@ def new(role: Role, days: int, name: str | None, path: Path | None) -> None:
         return
     keys = _stored(path) if path.exists() else ()
     if key.id in {other.id for other in keys}:
-        raise click.ClickException(f"{path} has a key {key.id} already")
+        raise click.ClickException(f"{path} already has a key {key.id}")
     write_keys(path, (*keys, key))
     click.echo(token)
     click.echo(f"{path}: key {key.id}, {role}, until {expires.isoformat()}", err=True)
@@ -251,7 +256,7 @@ def new(role: Role, days: int, name: str | None, path: Path | None) -> None:
 @main.command("list")
 @click.option("--file", "path", type=click.Path(path_type=Path), required=True)
 def show(path: Path) -> None:
-    """Shows id, role and expiry of every key."""
+    """Prints id, role and expiry of every key."""
     now = datetime.now(UTC)
     for key in _stored(path):
         expired = "" if now < key.expires else "  expired"
@@ -262,7 +267,7 @@ def show(path: Path) -> None:
 @click.argument("name", metavar="ID")
 @click.option("--file", "path", type=click.Path(path_type=Path), required=True)
 def remove(name: str, path: Path) -> None:
-    """Removes a key: within a second no service that reads the file takes it any more."""
+    """Removes a key; services that read the file refuse it within a second."""
     keys = _stored(path)
     kept = tuple(key for key in keys if key.id != name)
     if kept == keys:

@@ -1,4 +1,4 @@
-"""How many requests a key may make."""
+"""Rate limit of each API key."""
 
 import math
 import time
@@ -9,31 +9,33 @@ from limits.strategies import FixedWindowRateLimiter
 
 
 class RateLimiter:
-    """Counts the requests of each key in fixed windows, the first of which opens a window.
+    """Counts the requests of each key in fixed windows; a key's first request starts its window.
 
-    A worker knows only its own requests, so each grants its share of the limit. It is meant for
-    one thread, the event loop.
+    A worker knows only its own requests, so each worker grants its share of the limit. The class
+    is for one thread, the event loop.
     """
 
     def __init__(self, limit: str, workers: int) -> None:
         """Divides a limit among workers.
 
         Args:
-            limit: of one key over all workers, in the notation of the `limits` library.
-            workers: processes that serve; each grants an equal share, at least one request.
+            limit: Limit of one key over all workers, in the notation of the `limits` library.
+            workers: Number of workers; each grants an equal share, but at least one request.
         """
-        whole = parse(limit)
-        self._share = type(whole)(max(1, whole.amount // workers), whole.multiples)
+        total = parse(limit)
+        self._share = type(total)(max(1, total.amount // workers), total.multiples)
         self._windows = FixedWindowRateLimiter(_Windows())
 
     def retry_after(self, key_id: str) -> int | None:
         """Counts one request.
 
         Args:
-            key_id: whose; must be a known one, because it is kept for good.
+            key_id: Id of the key that made the request. Must be the id of a valid key, because ids
+                are never removed.
 
         Returns:
-            None where the key may go on; else whole seconds, at least 1, until it may.
+            None where the request is within the limit; else the whole seconds, at least 1, until
+            the next request is allowed.
         """
         if self._windows.hit(self._share, key_id):
             return None
@@ -42,14 +44,14 @@ class RateLimiter:
 
 
 class _Windows(Storage):
-    """The window of each key, on the clock that nobody sets.
+    """The window of each key, on the monotonic clock.
 
-    The `MemoryStorage` of the library forgets old windows by a thread that it starts up to 100
-    times a second, and the event loop waits for each to begin: 0.3 ms and more at p99.9. Keys are
-    few, so that nothing has to be forgotten here.
+    The library's `MemoryStorage` removes old windows in threads that it starts up to 100 times a
+    second, and the event loop waits until each thread has started: 0.3 ms and more at p99.9. There
+    are few keys, so this class never removes a window.
     """
 
-    STORAGE_SCHEME = None  # not to be had by a URL
+    STORAGE_SCHEME = None  # cannot be created from a URL
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,10 +79,10 @@ class _Windows(Storage):
         return True
 
     def reset(self) -> int:
-        forgotten = len(self._ends)
+        removed = len(self._ends)
         self._ends.clear()
         self._counts.clear()
-        return forgotten
+        return removed
 
     def clear(self, key: str) -> None:
         self._ends.pop(key, None)

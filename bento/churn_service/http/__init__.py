@@ -1,1 +1,1 @@
-"""The HTTP side: middleware, routes, requests and responses, the OpenAPI document."""
+"""HTTP interface: middleware, routes, requests, responses and the OpenAPI document."""

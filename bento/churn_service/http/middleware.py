@@ -35,7 +35,7 @@ from churn_service.worker import Worker
 LOG = logging.getLogger("churn.service")
 
 SCHEMA = "/schema.json"
-"""First request of BentoML's client. BentoML takes longer for it than a prediction takes."""
+"""First request of BentoML's client; BentoML takes longer to answer it than a prediction takes."""
 
 BENTOML_PATHS = {"/livez", "/readyz", "/healthz", "/metrics", SCHEMA, *PAGE_FILES}
 ELSEWHERE = "/elsewhere"

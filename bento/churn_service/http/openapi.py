@@ -1,4 +1,4 @@
-"""What the service says of itself: the OpenAPI document and the page that shows it."""
+"""The OpenAPI document of the service, and the page that shows it."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ Json = dict[str, Any]
 
 REF = "#/components/schemas/{model}"
 
-ANY_CALL = ("overloaded", "internal")
+ANY_REQUEST = ("overloaded", "internal")
 WITH_KEY = ("unauthorized", "forbidden", "rate-limited")
 WITH_BODY = ("malformed", "timeout", "too-large", "unsupported-media-type", "validation")
 
-# BentoML's own; its page would also ask a third party for a script.
+# BentoML's files. Its own page would also load a script from a third party.
 PAGE_FILES = tuple(
     f"/static_content/{name}"
     for name in (
@@ -48,7 +48,7 @@ PAGE = """<!DOCTYPE html>
 
 
 def document(worker: Worker) -> Json:
-    """The OpenAPI 3.1 document of every route, with schemas from the contract."""
+    """Returns the OpenAPI 3.1 document of all routes, with schemas from the contract."""
     card, contract = worker.model.card, worker.contract
     return {
         "openapi": "3.1.0",
@@ -56,7 +56,7 @@ def document(worker: Worker) -> Json:
             "title": f"Churn of: {contract.description}",
             "version": card.version,
             "description": f"Model {card.name}:{card.version}, contract {contract.name} "
-            f"{contract.version}. A probability is that of: {contract.label.description}",
+            f"{contract.version}. Probabilities are those of: {contract.label.description}",
         },
         "servers": [{"url": "."}],
         "paths": _paths(worker),
@@ -93,7 +93,7 @@ _PROBLEM: Json = {
         "detail": {"type": "string"},
         "problems": {
             "type": "array",
-            "description": "Every fault of the body",
+            "description": "All faults of the body",
             "items": {"$ref": REF.format(model="Fault")},
         },
     },
@@ -106,7 +106,7 @@ _HEALTH: Json = {
         "status": {"type": "string", "enum": ["ok", "degraded", "unavailable", "draining"]},
         "model_version": {"type": "string"},
         "since": {"type": "string", "format": "date-time"},
-        "degraded": {"type": "boolean", "description": "The fallback answers"},
+        "degraded": {"type": "boolean", "description": "The fallback makes the predictions"},
     },
 }
 
@@ -116,42 +116,44 @@ def _paths(worker: Worker) -> Json:
     with_key = WITH_KEY if secured else ("forbidden",)
     key: list[Json] = [{"bearer": []}, {"key": []}] if secured else []
 
-    def of(summary: str, schema: str, kinds: tuple[str, ...], **more: Any) -> Json:
-        answer = {"description": "The answer", "content": _content("application/json", schema)}
+    def operation(summary: str, schema: str, kinds: tuple[str, ...], **more: Any) -> Json:
+        content = _content("application/json", schema)
         return {
             "summary": summary,
             "tags": ["churn"],
             "security": key,
-            "responses": {"200": answer} | _refusals(kinds),
+            "responses": {"200": {"description": "Success", "content": content}} | _refusals(kinds),
             **more,
         }
 
-    call = (*ANY_CALL, *with_key)
-    body = (*WITH_BODY, "unavailable", *call)
+    without_body = (*ANY_REQUEST, *with_key)
+    with_body = (*WITH_BODY, "unavailable", *without_body)
     on_error = {
         "name": "on_error",
         "in": "query",
-        "description": "What becomes of the others when a customer has a fault",
+        "description": "Whether a faulty customer refuses the whole batch, or is skipped",
         "schema": {"type": "string", "enum": ["refuse", "skip"], "default": "refuse"},
     }
-    health = of("Whether the service answers, and with which model", "Health", ("internal",))
+    health = operation("State of the service and version of its model", "Health", ("internal",))
     health["responses"]["503"] = {
-        "description": "Requests should go elsewhere",
+        "description": "The worker should get no requests",
         "content": _content("application/json", "Health"),
     }
     return {
         "/predict": {
-            "post": of("One customer", "Prediction", body, requestBody=_body("Customer"))
+            "post": operation(
+                "One customer", "Prediction", with_body, requestBody=_body("Customer")
+            )
         },
         "/predict/batch": {
-            "post": of(
-                f"1 to {MOST_CUSTOMERS} customers", "Predictions", body,
+            "post": operation(
+                f"1 to {MOST_CUSTOMERS} customers", "Predictions", with_body,
                 requestBody=_body("Customers"), parameters=[on_error],
             )
         },
-        "/model": {"get": of("The model behind the door", "Model", call)},
+        "/model": {"get": operation("The served model", "Model", without_body)},
         "/health": {"get": health | {"security": [], "tags": ["probes"]}},
-        "/livez": {"get": _probe("The process runs", "200")},
+        "/livez": {"get": _probe("The process is running", "200")},
         "/readyz": {"get": _probe("A scorer passes its golden rows", "200", "503")},
         "/metrics": {"get": _metrics(worker, key)},
     }  # fmt: skip
@@ -166,12 +168,13 @@ def _content(kind: str, schema: str) -> Json:
 
 
 def _refusals(kinds: tuple[str, ...]) -> Json:
+    """The responses of problem kinds; those with the same status are one response."""
     by_status: dict[str, list[str]] = {}
     for kind in kinds:
         by_status.setdefault(str(int(STATUS[kind])), []).append(kind)
     return {
-        status: {"description": ", ".join(found), "content": _content(CONTENT_TYPE, "Problem")}
-        for status, found in sorted(by_status.items())
+        status: {"description": ", ".join(same), "content": _content(CONTENT_TYPE, "Problem")}
+        for status, same in sorted(by_status.items())
     }
 
 

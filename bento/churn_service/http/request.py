@@ -24,7 +24,7 @@ class ClientDisconnect(Exception):  # noqa: N818  # Starlette's name for it
 
 @dataclass(slots=True)
 class Request:
-    """One request and what the request log says about it.
+    """One request, with its values for the request log.
 
     Attributes:
         headers: Values by lower-case name.

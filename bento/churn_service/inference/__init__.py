@@ -1,1 +1,1 @@
-"""From bytes to predictions: request parsing, the served model, the predictor."""
+"""Inference: request parsing, the served model and the predictor."""

@@ -1,4 +1,4 @@
-"""The one place where customers become predictions, whichever way a request came."""
+"""The predictor: the only code that turns customers into predictions, alone or in a batch."""
 
 import asyncio
 import os
@@ -16,36 +16,36 @@ from churn_assets.contracts.card import Risk
 from churn_assets.contracts.contract import Contract
 from churn_service.inference.served_model import ServedModel
 from churn_service.observability.metrics import Metrics
-from churn_service.observability.prediction_log import Logged, PredictionLog
+from churn_service.observability.prediction_log import PredictionLog, RequestPredictions
 from churn_service.problems import Fault
 
 CHUNK = 500
-"""Customers of a batch that are scored before others get a turn: one or two milliseconds."""
+"""Customers of a batch that are scored before other requests continue: one or two milliseconds."""
 
 PREDICT, PREDICT_BATCH = "/predict", "/predict/batch"
 
 
 @dataclass(slots=True)
 class Prediction:
-    """What the model says of one customer."""
+    """Prediction for one customer."""
 
     customer_id: str
     churn_probability: Annotated[float, Field(ge=0, le=1)]
-    will_churn: Annotated[bool, Field(description="An offer pays from this probability on")]
+    will_churn: Annotated[bool, Field(description="True where an offer pays")]
     risk_category: Annotated[Risk, Field(description="high where an offer pays")]
     model_version: str
-    prediction_id: Annotated[str, Field(description="Finds this answer in the prediction log")]
-    degraded: Annotated[bool, Field(description="The main model failed, the fallback answered")]
+    prediction_id: Annotated[str, Field(description="Id in the prediction log")]
+    degraded: Annotated[bool, Field(description="True where the fallback model scored")]
 
 
 @dataclass(slots=True)
 class Predictions:
-    """What the model says of the customers of a batch.
+    """Predictions for the customers of a batch.
 
     Attributes:
-        predictions: in the order of the request, without those that were left out.
-        problems: of the customers that were left out.
-        degraded: a fallback gave at least one of the probabilities.
+        predictions: Predictions in the order of the request, without the skipped customers.
+        problems: Faults of the skipped customers.
+        degraded: Whether the fallback model scored at least one customer.
     """
 
     predictions: Sequence[Prediction]
@@ -60,12 +60,12 @@ ENCODE_PREDICTIONS = TypeAdapter(Predictions).serializer.to_json
 
 @dataclass(slots=True)
 class RequestContext:
-    """Who context, and when.
+    """Caller, trace and start time of one request.
 
     Attributes:
-        key_id: of the API key; "" where the service is open.
-        trace_id: of the caller's trace; "" where there is none.
-        started: by `perf_counter`.
+        key_id: Id of the API key; "" where the service needs no keys.
+        trace_id: Id of the trace; "" where there is none.
+        started: Time at which the request arrived, by `perf_counter`.
     """
 
     key_id: str = ""
@@ -74,10 +74,10 @@ class RequestContext:
 
 
 class Predictor:
-    """Scores customers, and has metrics and the prediction log know.
+    """Scores customers, counts the predictions and logs them.
 
     Args:
-        log: None where predictions are not logged.
+        log: Prediction log; None where predictions are not logged.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Predictor:
         """Scores one customer.
 
         Raises:
-            Unavailable: no scorer can answer.
+            Unavailable: Both scorers failed.
         """
         row = self._model.features.row(customer)
         probability, degraded = self._model.score_one(row)
@@ -119,10 +119,10 @@ class Predictor:
         context: RequestContext,
         problems: Sequence[Fault] = (),
     ) -> Predictions:
-        """Scores many customers, each as `predict` does.
+        """Scores a batch of customers, each as `predict` does.
 
         Raises:
-            Unavailable: no scorer can answer.
+            Unavailable: Both scorers failed.
         """
         predictions: list[Prediction] = []
         unknown: Counter[str] = Counter()
@@ -136,11 +136,11 @@ class Predictor:
                 for customer, probability in zip(chunk, probabilities.tolist(), strict=True)
             ]
             await asyncio.sleep(0)
-        degraded = any(one.degraded for one in predictions)
+        degraded = any(prediction.degraded for prediction in predictions)
         self._metrics.predicted_batch(
             PREDICT_BATCH,
-            np.array([one.churn_probability for one in predictions]),
-            [one.risk_category for one in predictions],
+            np.array([prediction.churn_probability for prediction in predictions]),
+            [prediction.risk_category for prediction in predictions],
             degraded=degraded,
             seconds=perf_counter() - context.started,
             unknown=unknown,
@@ -172,7 +172,7 @@ class Predictor:
         if self._log is None:
             return
         self._log.put(
-            Logged(
+            RequestPredictions(
                 time=time(),
                 endpoint=endpoint,
                 key_id=context.key_id,
@@ -186,6 +186,6 @@ class Predictor:
 
 
 def _prediction_ids() -> Iterator[str]:
-    """Ids that no other process gives, at a tenth of the cost of random ones."""
+    """Ids that no other process generates, at a tenth of the cost of random ones."""
     process = os.urandom(8).hex()
     return (f"{process}-{number:08x}" for number in count())

@@ -1,4 +1,4 @@
-"""The model behind the door: the main scorer, the fallback, and when which of them answers."""
+"""The served model: the main scorer, the fallback scorer and their circuit breakers."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -18,27 +18,29 @@ LOG = logging.getLogger("churn.service")
 
 Row = Mapping[str, Value]
 Columns = Mapping[str, NDArray[Any]]
-Given = TypeVar("Given")
-Scored = TypeVar("Scored")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 
 class ScoreError(ValueError):
-    """A scorer gave something that is not a probability, or not the one that it should give."""
+    """A scorer returned a value that is no probability, or a wrong one for a golden row."""
 
 
-class Unavailable(RuntimeError):  # noqa: N818  # what the service is then
-    """Neither scorer can answer."""
+class Unavailable(RuntimeError):  # noqa: N818  # names the state of the service
+    """Both scorers failed."""
 
 
 class GuardedScorer:
     """A scorer behind a circuit breaker (Nygard, "Release it!", 2007).
 
-    After some failures in a row it is left alone for a while; then one call tries it again.
+    After some failures in a row the breaker opens and keeps calls from the scorer for a while. Then
+    one call tries the scorer again.
 
     Args:
-        folder: with the scorer's files; they are read on first use, and again after a failure to.
-        golden: rows with the probabilities that the scorer must give, to the bit.
-        breaker: opens after failures.
+        folder: Folder of the scorer's files. They are read on first use, and again after a failure
+            to read them.
+        golden: Rows with the probabilities that the scorer must return, to the bit.
+        breaker: Circuit breaker of the scorer.
     """
 
     def __init__(
@@ -49,53 +51,53 @@ class GuardedScorer:
 
     @property
     def works(self) -> bool:
-        """It is loaded, and nothing keeps calls away from it."""
+        """Whether the scorer is loaded and its breaker is closed."""
         return self._scorer is not None and self._breaker.current_state == "closed"
 
-    def one(self, row: Row) -> float:
-        """Probability of one customer; raises whatever goes wrong."""
-        return self._guarded(self._one, row)
+    def score_one(self, row: Row) -> float:
+        """Probability of one customer; raises any error of the scorer or of its breaker."""
+        return self._guarded(self._score_one, row)
 
-    def many(self, columns: Columns) -> NDArray[np.float64]:
-        """Probabilities of many customers; raises whatever goes wrong."""
-        return self._guarded(self._many, columns)
+    def score(self, columns: Columns) -> NDArray[np.float64]:
+        """Probabilities of many customers; raises any error of the scorer or of its breaker."""
+        return self._guarded(self._score, columns)
 
     def passes(self) -> bool:
-        """Whether it gives every golden row its probability, to the bit."""
+        """Whether the scorer returns the probability of every golden row, to the bit."""
         try:
             self._breaker.call(self._check)
-        except CircuitBreakerError:  # It was said when the breaker opened.
+        except CircuitBreakerError:  # Logged when the breaker opened.
             return False
-        except Exception as error:  # noqa: BLE001  # a probe asks whether, the log says why
+        except Exception as error:  # noqa: BLE001  # the log has the reason
             LOG.error("%s does not pass its golden rows: %s", self._folder, error)  # noqa: TRY400
             return False
         return True
 
     def knows(self, name: str, value: Value) -> bool:
-        """Whether training saw this category; true while the scorer cannot be read."""
+        """Whether training saw this category; true while the scorer is not loaded."""
         return self._scorer is None or value is None or value in self._scorer.codes[name]
 
-    def _guarded(self, score: Callable[[Given], Scored], given: Given) -> Scored:
-        # Without a failure there is nothing to guard, and the breaker takes as long as an answer.
+    def _guarded(self, score: Callable[[Input], Output], data: Input) -> Output:
+        # Bypassed while nothing fails: a call of the breaker takes as long as a prediction.
         if self._breaker.fail_counter == 0:
             try:
-                return score(given)
+                return score(data)
             except Exception as error:
-                self._breaker.call(_fail, error)  # raises the error again
+                self._breaker.call(_raise, error)
                 raise
-        scored: Scored = self._breaker.call(score, given)
+        scored: Output = self._breaker.call(score, data)
         return scored
 
-    def _one(self, row: Row) -> float:
+    def _score_one(self, row: Row) -> float:
         probability = self._loaded().score_one(row)
         if not 0.0 <= probability <= 1.0:
             raise ScoreError(f"{probability!r} is not a probability")
         return probability
 
-    def _many(self, columns: Columns) -> NDArray[np.float64]:
+    def _score(self, columns: Columns) -> NDArray[np.float64]:
         probabilities = self._loaded().score(columns)
         if not ((probabilities >= 0.0) & (probabilities <= 1.0)).all():
-            raise ScoreError("not all that was given is a probability")
+            raise ScoreError("not all values are probabilities")
         return probabilities
 
     def _loaded(self) -> Scorer:
@@ -111,23 +113,23 @@ class GuardedScorer:
     def _compare(self, scorer: Scorer) -> None:
         for i, (row, expected) in enumerate(self._golden):
             if (found := scorer.score_one(row)) != expected:
-                raise ScoreError(f"golden row {i} has {found!r} in place of {expected!r}")
+                raise ScoreError(f"golden row {i} has {found!r} instead of {expected!r}")
 
 
-def _fail(error: Exception) -> None:
-    """Has a breaker see a failure that happened outside of it."""
+def _raise(error: Exception) -> None:
+    """Raises an error for a breaker to count."""
     raise error
 
 
 class ServedModel:
-    """Scores with the main scorer, and with the fallback when that fails.
+    """Scores with the main scorer, and with the fallback scorer where the main one fails.
 
     Args:
-        folder: of the model in the bento.
-        contract: with its derived features bound to functions.
-        failures: in a row, after which a scorer is left alone.
-        seconds: for which it is.
-        opened: called when the breaker of the main scorer opens.
+        folder: Folder of the model in the bento.
+        contract: Contract with its derived features bound to functions.
+        failures: Number of failures in a row that opens the breaker of a scorer.
+        seconds: Time for which a breaker stays open.
+        opened: Called when the breaker of the main scorer opens.
     """
 
     def __init__(
@@ -145,7 +147,7 @@ class ServedModel:
         customer = request_model(contract)
         rows = [self.features.row(customer.model_validate(body)) for body in golden.customers]
 
-        def guarded(name: str, where: Path, expected: tuple[float, ...]) -> GuardedScorer:
+        def guarded(name: str, files: Path, expected: tuple[float, ...]) -> GuardedScorer:
             breaker = CircuitBreaker(
                 fail_max=failures,
                 reset_timeout=seconds,
@@ -153,7 +155,7 @@ class ServedModel:
                 name=name,
                 throw_new_error_on_trip=False,
             )
-            return GuardedScorer(where, list(zip(rows, expected, strict=True)), breaker)
+            return GuardedScorer(files, list(zip(rows, expected, strict=True)), breaker)
 
         self._main = guarded("main", folder, golden.main)
         self._fallback = guarded("fallback", folder / "fallback", golden.fallback)
@@ -163,63 +165,63 @@ class ServedModel:
 
     @property
     def degraded(self) -> bool:
-        """The main scorer does not answer at present."""
+        """Whether the main scorer does not work at present."""
         return not self._main.works
 
     @property
     def usable(self) -> bool:
-        """A scorer answers at present."""
+        """Whether a scorer works at present."""
         return self._main.works or self._fallback.works
 
     def ready(self) -> bool:
-        """Whether a scorer passes its golden rows; after a failure, it is what tries again."""
+        """Whether a scorer passes its golden rows; the check also tries a failed scorer again."""
         main, fallback = self._main.passes(), self._fallback.passes()
         return main or fallback
 
     def score_one(self, row: Row) -> tuple[float, bool]:
-        """Probability of one customer, and whether the fallback gave it.
+        """Probability of one customer, and whether the fallback scorer computed it.
 
         Raises:
-            Unavailable: both scorers failed.
+            Unavailable: Both scorers failed.
         """
-        return _first(self._main.one, self._fallback.one, row)
+        return _with_fallback(self._main.score_one, self._fallback.score_one, row)
 
     def score(self, columns: Columns) -> tuple[NDArray[np.float64], bool]:
-        """Probabilities of many customers, and whether the fallback gave them.
+        """Probabilities of many customers, and whether the fallback scorer computed them.
 
         Raises:
-            Unavailable: both scorers failed.
+            Unavailable: Both scorers failed.
         """
-        return _first(self._main.many, self._fallback.many, columns)
+        return _with_fallback(self._main.score, self._fallback.score, columns)
 
     def unknown(self, row: Row) -> list[str]:
         """Columns with a category that the contract leaves open and training never saw."""
         return [name for name in self._open_categories if not self._main.knows(name, row[name])]
 
     def unknown_among(self, columns: Columns) -> dict[str, int]:
-        """Customers with such a category, by column."""
+        """Number of customers with such a category, by column."""
         return {
             name: sum(not self._main.knows(name, value) for value in columns[name].tolist())
             for name in self._open_categories
         }
 
 
-def _first(
-    main: Callable[[Given], Scored], fallback: Callable[[Given], Scored], given: Given
-) -> tuple[Scored, bool]:
+def _with_fallback(
+    main: Callable[[Input], Output], fallback: Callable[[Input], Output], data: Input
+) -> tuple[Output, bool]:
     try:
-        return main(given), False
-    except Exception as error:  # noqa: BLE001  # whatever it is, the fallback can still answer
-        _say("main", error)
+        return main(data), False
+    except Exception as error:  # noqa: BLE001  # after any error the fallback can still score
+        _log_failure("main", error)
     try:
-        return fallback(given), True
+        return fallback(data), True
     except Exception as error:
-        _say("fallback", error)
+        _log_failure("fallback", error)
         raise Unavailable("no scorer can answer") from error
 
 
-def _say(name: str, error: Exception) -> None:
-    # That a breaker is open was said when it opened, and there may be thousands of requests.
+def _log_failure(name: str, error: Exception) -> None:
+    # An open breaker was logged when it opened, and thousands of requests may meet it.
     if not isinstance(error, CircuitBreakerError):
         LOG.warning("the %s scorer failed: %s: %s", name, type(error).__name__, error)
 

@@ -1,1 +1,1 @@
-"""What the service records: metrics, request log, prediction log."""
+"""Observability: metrics, request log and prediction log."""

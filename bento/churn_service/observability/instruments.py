@@ -1,7 +1,7 @@
-"""The service's metrics as Prometheus knows them: names, what they say, labels, buckets.
+"""Definitions of the service's Prometheus metrics: names, help texts, labels, buckets.
 
-`prometheus_client` decides when it is first imported whether it works for several processes, and
-BentoML's supervisor imports the service too: so it is imported inside functions only.
+`prometheus_client` decides on its first import whether it works for several processes, and
+BentoML's supervisor imports the service too. So it is imported inside functions only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
 
 WINDOW = 1_000
-"""Customers of each worker that a share is of: the last ones."""
+"""Number of last customers of each worker over which shares are computed."""
 
 ENDPOINTS = ("/predict", "/predict/batch")
 RISKS = ("low", "medium", "high")
@@ -28,36 +28,36 @@ BATCH_BUCKETS = (*(step * 10**power for power in range(4) for step in (1, 2, 5))
 """Customers: 1 to 10,000 in the same steps."""
 
 HELP = {
-    "churn_model_info": "The model behind the service and its contract; always 1.",
+    "churn_model_info": "The served model and its contract; always 1.",
     "churn_model_accuracy": "Accuracy of the model on the test rows of its evaluation.",
     "churn_model_drift_score": "Population stability index of the probabilities of recent "
-    "customers against the test rows: below 0.1 little has moved, above 0.25 much. "
-    "NaN as long as they are few.",
+    "customers against the test rows: a shift is small below 0.1 and large above 0.25. "
+    "NaN while these customers are few.",
     "churn_predictions_total": "Customers scored.",
-    "churn_prediction_latency_seconds": "Time that the service took for a request it scored.",
+    "churn_prediction_latency_seconds": "Time that the service took to answer a scored request.",
     "churn_prediction_errors_total": "Requests that were refused or failed, by type of problem.",
     "churn_input_data_quality_score": "Share of recent customers that passed a check; "
-    "NaN before the first.",
-    "churn_batch_size": "Customers scored of one batch.",
+    "NaN before the first customer.",
+    "churn_batch_size": "Customers scored per batch.",
     "churn_high_risk_customers_total": "Customers scored whose risk category is high.",
     "churn_predicted_rate": "Share of recent customers that were predicted to churn; "
-    "NaN before the first.",
-    "churn_degraded_predictions_total": "Customers scored in requests that the "
-    "fallback model had a part in.",
+    "NaN before the first customer.",
+    "churn_degraded_predictions_total": "Customers scored in requests that used the "
+    "fallback model.",
     "churn_unknown_categories_total": "Values of an open category that training never saw.",
     "churn_refusal_latency_seconds": "Time that the service took to refuse a request.",
     "churn_prediction_log_dropped_total": "Customers missing from the prediction log.",
-    "churn_breaker_opened_total": "Times that the main model was left for the fallback model.",
+    "churn_breaker_opened_total": "Times that the circuit breaker of the main model opened.",
     "churn_window_customers": f"The last {WINDOW} scored customers of each worker, by bin of the "
-    "model card's scores, the lowest is 0, and by whether they were predicted to churn.",
+    "model card's scores, from 0 for the lowest, and by whether they were predicted to churn.",
     "churn_window_checks": f"The last {WINDOW} checked customers of each worker, by check and by "
     "whether they passed it.",
 }
-"""What each metric says, by its name."""
+"""Help text of each metric, by its name."""
 
 
 class Endpoint(NamedTuple):
-    """What one endpoint counts with: looking it up by labels takes longer than counting."""
+    """Metrics of one endpoint: a look-up by labels takes longer than the count."""
 
     predictions: dict[str, Counter]
     latency: Histogram
@@ -78,14 +78,14 @@ def histogram(name: str, buckets: Sequence[float], *labels: str) -> Histogram:
 
 
 def gauge(name: str, labels: Sequence[str], mode: Literal["livesum", "max"]) -> Gauge:
-    """A registered gauge of `HELP`; the mode says what becomes of the values of all workers."""
+    """A registered gauge of `HELP`; the mode says how the values of all workers are combined."""
     from prometheus_client import Gauge
 
     return Gauge(name, HELP[name], labels, multiprocess_mode=mode)
 
 
 def endpoints(version: str) -> dict[str, Endpoint]:
-    """What every endpoint counts with, by its route, for a model of this version."""
+    """Metrics of every endpoint, by its route, for a model of this version."""
     latency = histogram("churn_prediction_latency_seconds", LATENCY_BUCKETS, "endpoint")
     predictions = counter("churn_predictions_total", "model_version", "endpoint", "risk_category")
     return {
@@ -98,7 +98,7 @@ def endpoints(version: str) -> dict[str, Endpoint]:
 
 
 def describe(card: ModelCard) -> None:
-    """Sets what the card says, in every worker the same: of several the largest is any of them."""
+    """Sets the metrics of the card: equal in every worker, so that "max" returns any of them."""
     info = {
         "name": card.name,
         "version": card.version,

@@ -1,4 +1,4 @@
-"""JSON lines in files that only grow: one process appends, readers go on where they stopped."""
+"""Append-only files of JSON lines: one process writes, readers continue where they stopped."""
 
 import logging
 import os
@@ -20,14 +20,14 @@ LOGGER = logging.getLogger("churn.service")
 NAME = re.compile(
     r"predictions\.(?P<host>[\w-]+)\.(?P<pid>\d+)\.(?P<start>\d{20})\.(?P<number>\d{6,})\.jsonl"
 )
-"""`start` is UTC down to the microsecond: files of a host's process sort by time."""
+"""`start` is UTC to the microsecond: the files of one process sort by time."""
 
 
 class LineFiles:
     """Files of lines that one thread of one process appends to.
 
-    The oldest are removed, its own and those that dead processes of this host left; another
-    host's never: nobody here knows whether it lives.
+    The oldest files of this process and of dead processes on this host are removed. Files of
+    another host stay, because this host cannot know whether their process is alive.
     """
 
     def __init__(self, folder: Path, file_bytes: int, files: int) -> None:
@@ -39,15 +39,15 @@ class LineFiles:
 
     @property
     def path(self) -> Path:
-        """The file that is written now."""
+        """The current file."""
         pid, start = self._own
         return self._folder / f"predictions.{self._host}.{pid}.{start}.{self._number:06}.jsonl"
 
     def append(self, lines: Sequence[bytes]) -> int:
-        """Appends lines that end with a newline, and says how many were lost.
+        """Appends lines that end with a newline and returns the number of lost lines.
 
-        A disk that fills up may take half a line. It is not cut off, as it may have been read:
-        its other half is what is written first once there is room.
+        A disk that fills up may take half a line. That half stays, because it may have been read:
+        once there is room, its other half is written first.
         """
         if not self.finish():
             return len(lines)
@@ -62,7 +62,7 @@ class LineFiles:
         return lost
 
     def finish(self) -> bool:
-        """Writes the other half of a line, where one is missing; whether none is missing now."""
+        """Completes a half-written line; returns whether no half is missing."""
         if self._rest:
             try:
                 self.path.stat()
@@ -76,13 +76,13 @@ class LineFiles:
     def _write(self, data: bytes) -> int:
         written = 0
         try:
-            # Opened each time: a file that was deleted, or a disk that came back, is no case apart.
+            # Opened each time: a deleted file or a disk that came back needs no special case.
             with self._open() as file:
                 while written < len(data):
                     written += file.write(data[written:])
         except OSError as error:
             if not self._failing:
-                LOGGER.error("predictions are not logged: %s", error)  # noqa: TRY400  no fault here
+                LOGGER.error("predictions are not logged: %s", error)  # noqa: TRY400  not a bug
             self._failing = True
         else:
             if self._failing:
@@ -110,10 +110,10 @@ class LineFiles:
         if name["host"] != self._host or (int(name["pid"]), name["start"]) == self._own:
             return name["host"] == self._host
         try:
-            begun = datetime.strptime(name["start"] + "+0000", "%Y%m%d%H%M%S%f%z").timestamp()
-            # A process that began after the file, by any clock, only has the id of its maker.
-            return psutil.Process(int(name["pid"])).create_time() > begun + 60
+            started = datetime.strptime(name["start"] + "+0000", "%Y%m%d%H%M%S%f%z").timestamp()
+            # A process that started a minute or more after the file only reuses its writer's id.
+            return psutil.Process(int(name["pid"])).create_time() > started + 60
         except psutil.NoSuchProcess:
             return True
-        except ValueError:  # no time of ours
+        except ValueError:  # not a time that this class wrote
             return False

@@ -1,4 +1,4 @@
-"""The service's logs: JSON lines to stderr, written where no request waits for them."""
+"""The service's logs: JSON lines on stderr, written by a thread so that no request waits."""
 
 import logging
 import logging.config
@@ -17,10 +17,10 @@ from pydantic_core import to_json
 from churn_service.observability.queue import WriteQueue
 
 QUEUE = 20_000
-"""Lines of the request log that may wait; some 10 MB."""
+"""Lines of the request log that may wait to be written; some 10 MB."""
 
 PIPE_BUF = 4096
-"""Bytes that Linux writes to a pipe in one piece: lines of several workers do not mix."""
+"""Bytes that Linux writes to a pipe atomically, so that lines of several workers do not mix."""
 
 FIELDS = (
     "time", "level", "logger", "request_id", "key_id", "trace_id",
@@ -33,30 +33,31 @@ _Request = tuple[Any, ...]
 
 
 class RequestLog:
-    """One JSON line for each request, with no more of the request than its route.
+    """Writes one JSON line per request, with no content of the request but its route.
 
-    Where stderr stalls, lines wait, then are dropped; a later line says how many.
+    If stderr stalls, lines wait, then are dropped; a later line reports how many.
     """
 
     def __init__(self, level: str, stream: IO[Any] | None = None) -> None:
         """Prepares the log.
 
         Args:
-            level: of the lines to write: INFO, from status 400 WARNING, from 500 ERROR.
-            stream: a file with a descriptor; None is stderr.
+            level: Least level that is written. A request is INFO, from status 400 on WARNING, from
+                500 on ERROR.
+            stream: File with a descriptor; None is stderr.
         """
         self._level = logging.getLevelNamesMapping()[level]
         self._fd = (sys.stderr if stream is None else stream).fileno()
         self._lost = {"queue": 0, "closed": 0, "error": 0}
-        self._said, self._torn = 0, False
-        self._handover = WriteQueue("request log", QUEUE, _alone, self._write, self._lose)
+        self._reported, self._torn = 0, False
+        self._queue = WriteQueue("request log", QUEUE, _rows, self._write, self._count_lost)
 
     def start(self) -> None:
-        self._handover.start()
+        self._queue.start()
 
     def close(self, timeout: float = 1.0) -> None:
-        """Writes what waits, for at most `timeout` seconds."""
-        self._handover.close(timeout)
+        """Writes the waiting lines, for at most `timeout` seconds."""
+        self._queue.close(timeout)
 
     def put(
         self,
@@ -72,43 +73,43 @@ class RequestLog:
         error_type: str = "",
         customers: int = 0,
     ) -> None:
-        """Logs a request that came at `time` (since 1970) and took `seconds`. Never waits."""
+        """Logs a request that arrived at `time` (since 1970) and took `seconds`. Never waits."""
         level = logging.INFO if status < 400 else logging.WARNING if status < 500 else logging.ERROR
         if level >= self._level:
-            self._handover.put(
+            self._queue.put(
                 (time, level, request_id, key_id, trace_id, method, route, status, seconds,
                  customers, error_type)
             )  # fmt: skip
 
-    def _lose(self, reason: str, count: int) -> None:
+    def _count_lost(self, reason: str, count: int) -> None:
         self._lost[reason] += count
 
     def _write(self, requests: list[_Request]) -> None:
-        lines = [*self._confession(), *map(_line, requests)]
+        lines = [*self._loss_report(), *map(_line, requests)]
         for piece in _pieces(lines):
             try:
                 _write_all(self._fd, b"\n" + piece if self._torn else piece)
                 self._torn = False
             except OSError:
-                # There is nowhere left to say so but in a later line.
+                # Only a later line can report this.
                 self._torn = True
                 self._lost["error"] += piece.count(b"\n")
 
-    def _confession(self) -> Iterator[bytes]:
+    def _loss_report(self) -> Iterator[bytes]:
         lost = sum(self._lost.values())
-        if lost > self._said:
+        if lost > self._reported:
             line = {
                 "time": iso_time(time.time(), "milliseconds"),
                 "level": "ERROR",
                 "logger": "churn.request",
                 "message": "lines of this log were dropped: stderr did not take them in time",
-                "dropped": lost - self._said,
+                "dropped": lost - self._reported,
             }
-            self._said = lost
+            self._reported = lost
             yield to_json(line) + b"\n"
 
 
-def _alone(request: _Request) -> tuple[_Request]:
+def _rows(request: _Request) -> tuple[_Request]:
     return (request,)
 
 
@@ -134,7 +135,7 @@ def _write_all(fd: int, data: bytes) -> None:
         try:
             data = data[os.write(fd, data) :]
         except BlockingIOError:
-            # Whoever shares the pipe with us made it non-blocking; in this thread we may wait.
+            # Another process that shares the pipe made it non-blocking; this thread may wait.
             select.select((), (fd,), ())
 
 
@@ -145,12 +146,12 @@ def iso_time(moment: float, precision: Literal["milliseconds", "microseconds"]) 
     return f"{_second(second)}.{fraction}Z"
 
 
-@lru_cache(16)  # Requests of one second come together.
+@lru_cache(16)  # Many requests come within one second.
 def _second(moment: int) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-# Of version 00 nothing may follow; of a later version that is not known yet, more fields may.
+# Version 00 ends with the flags; a later, unknown version may have more fields.
 TRACEPARENT = re.compile(
     r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?",
     re.DOTALL,
@@ -158,12 +159,12 @@ TRACEPARENT = re.compile(
 
 
 def trace_id(traceparent: str | None) -> str:
-    """The trace that a request belongs to, from its `traceparent` header.
+    """Id of the trace that a request belongs to, from its `traceparent` header.
 
     By W3C Trace Context level 1 (https://www.w3.org/TR/trace-context-1/), section 3.2.
 
     Returns:
-        32 hexadecimal digits; "" where there is no header, or an invalid one.
+        32 hexadecimal digits; "" where the header is missing or invalid.
     """
     match = TRACEPARENT.fullmatch(traceparent) if traceparent else None
     return match[1] if match else ""
@@ -172,10 +173,10 @@ def trace_id(traceparent: str | None) -> str:
 def configure(level: str) -> None:
     """Makes the loggers of the service, BentoML and uvicorn write JSON to stderr.
 
-    Call it after BentoML has set up its own logging, which it replaces. uvicorn's access log falls
-    silent: the request log says more.
+    Call it after BentoML has set up its own logging, which it replaces. uvicorn's access log is
+    switched off, because the request log has more.
     """
-    spoken = {"level": level, "handlers": ["stderr"], "propagate": False}
+    to_stderr = {"level": level, "handlers": ["stderr"], "propagate": False}
     logging.config.dictConfig(
         {
             "version": 1,
@@ -183,7 +184,7 @@ def configure(level: str) -> None:
             "formatters": {"json": {"()": _formatter}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
             "loggers": {
-                **dict.fromkeys(("churn.service", "bentoml", "uvicorn"), spoken),
+                **dict.fromkeys(("churn.service", "bentoml", "uvicorn"), to_stderr),
                 "uvicorn.access": {"level": logging.CRITICAL + 1, "propagate": False},
             },
         }
@@ -197,7 +198,7 @@ def _formatter() -> logging.Formatter:
     formatter = JsonFormatter(
         ("asctime", "levelname", "name", "message"),
         rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
-        # The same message again, in colours of uvicorn's.
+        # uvicorn's copy of the message, in colours.
         reserved_attrs=[*RESERVED_ATTRS, "color_message"],
     )
     formatter.converter = time.gmtime

@@ -1,4 +1,4 @@
-"""What Prometheus is told of the service, under the names of the bento's README."""
+"""Prometheus metrics of the service, under the names in the bento's README."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from churn_service.observability.rolling_counts import (
 from churn_service.problems import STATUS
 
 FLUSH_SECONDS = 0.5
-"""How long a worker may keep new counts to itself, unless it is scraped."""
+"""Longest time after which a worker publishes new counts, unless it is scraped."""
 
-TOGETHER = 64
+CHUNK = 64
 """Requests that are counted at once: less than half a millisecond of the event loop."""
 
-LOSSES = ("queue", "disk", "error", "closed")
+DROP_REASONS = ("queue", "disk", "error", "closed")
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 UNKNOWN_CATEGORY: Mapping[str, int] = MappingProxyType({"known_categories": 1})
 
 
 class Metrics:
-    """Counts what a worker does; one instance a process.
+    """Metrics of one worker; one instance per process.
 
-    Everything but `dropped` and `render` belongs to the thread of the worker's event loop.
+    Only `dropped` and `render` may be called outside the thread of the worker's event loop.
     """
 
     def __init__(self, card: ModelCard) -> None:
@@ -62,15 +62,15 @@ class Metrics:
         self._batch_size = histogram("churn_batch_size", BATCH_BUCKETS)
         self._refusals = histogram("churn_refusal_latency_seconds", LATENCY_BUCKETS)
         self._endpoints = endpoints(card.version)
-        for labels, counted in ((STATUS, self._errors), (LOSSES, self._dropped)):
+        for labels, counted in ((STATUS, self._errors), (DROP_REASONS, self._dropped)):
             for label in labels:
-                counted.labels(label)  # a rate needs the zero before the first
+                counted.labels(label)  # a rate needs a zero before the first count
         self._scores, self._checks = RollingScores(card.scores.edges), RollingChecks()
         self._published = (
             PublishedCounts(self._scores, SCORED, ("score_bin", "will_churn")),
             PublishedCounts(self._checks, CHECKED, ("check_type", "passed")),
         )
-        # At once: a dead process with this one's number may have left its counts.
+        # Now, because a dead process with the same process id may have left its counts.
         self.flush()
         describe(card)
         reserve_disk()
@@ -89,16 +89,16 @@ class Metrics:
         """Counts a request for one customer that was answered.
 
         Args:
-            endpoint: one of `ENDPOINTS`.
-            degraded: the fallback model answered.
-            seconds: that the request took.
-            unknown: columns with an open category that training never saw.
+            endpoint: One of `ENDPOINTS`.
+            degraded: Whether the fallback model scored the customer.
+            seconds: Time that the request took.
+            unknown: Columns with an open category that training never saw.
         """
-        # Together they are counted in a third of the time.
+        # To count requests together takes a third of the time.
         self._uncounted.append(
             (endpoint, probability, risk, will_churn, degraded, seconds, unknown)
         )
-        if len(self._uncounted) == TOGETHER:
+        if len(self._uncounted) == CHUNK:
             self._count()
         if not self._flush_is_due:
             self._flush_soon()
@@ -113,15 +113,15 @@ class Metrics:
         seconds: float,
         unknown: Mapping[str, int],
     ) -> None:
-        """Counts a batch that was answered; will churn who is at high risk.
+        """Counts a batch that was answered; customers at high risk are predicted to churn.
 
         Args:
-            probabilities: of the customers that were scored, shape (n,).
-            risks: categories of the same customers.
-            degraded: the fallback model answered for some of them at least.
-            seconds: that the request took.
-            unknown: values of open categories that training never saw, by column. Which ones met
-                in one customer is not known: the data quality takes it that all did.
+            probabilities: Probabilities of the scored customers, shape (n,).
+            risks: Risk categories of the same customers.
+            degraded: Whether the fallback model scored at least some of the customers.
+            seconds: Time that the request took.
+            unknown: Number of values of open categories that training never saw, by column. One
+                customer may have several: the data quality assumes the greatest overlap.
         """
         predictions, latency = self._endpoints[endpoint]
         for risk, count in Tally(risks).items():
@@ -147,11 +147,11 @@ class Metrics:
         """Counts a request that was refused or failed.
 
         Args:
-            error_type: type of the problem, a key of `problems.STATUS`.
-            seconds: that the request took, where it is known.
-            faults: number of customers with a fault, by check type.
-            customers: that were checked, the good ones of a refused batch among them; at least
-                as many as had the most common fault.
+            error_type: Kind of the problem, a key of `problems.STATUS`.
+            seconds: Time that the request took, where it is known.
+            faults: Number of customers with a fault, by check type.
+            customers: Number of checked customers, including the valid ones of a refused batch; at
+                least as many as had the most common fault.
         """
         self._errors.labels(error_type).inc()
         if seconds is not None:
@@ -169,17 +169,17 @@ class Metrics:
             self._flush_soon()
 
     def dropped(self, reason: str, count: int) -> None:
-        """Counts customers whose predictions were not logged; the reason is one of `LOSSES`."""
+        """Counts customers whose predictions were not logged, by one of `DROP_REASONS`."""
         self._dropped.labels(reason).inc(count)
 
     def breaker_opened(self) -> None:
         self._breaker_opened.inc()
 
     def before_scrape(self) -> None:
-        """Makes all counts exact for this worker, and forgets dead workers.
+        """Publishes all counts of this worker, and removes the gauges of dead workers.
 
-        To be called before BentoML collects. Otherwise its sums are up to `FLUSH_SECONDS` old,
-        and hold the last windows of workers that were killed.
+        Call it before BentoML collects the metrics. Otherwise the sums are up to `FLUSH_SECONDS`
+        old and include the last windows of killed workers.
         """
         self.flush()
         remove_dead_workers()
@@ -188,7 +188,7 @@ class Metrics:
         """BentoML's text over all workers, and the metrics that are computed from it.
 
         Args:
-            text: in Prometheus' text format, as BentoML's hook `__metrics__` has it.
+            text: Metrics in Prometheus' text format, as BentoML's hook `__metrics__` gets them.
         """
         return text + shares(text, self._card.scores)
 
@@ -210,14 +210,14 @@ class Metrics:
     def _flush_soon(self) -> None:
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # no loop, nothing to spare it
+        except RuntimeError:  # there is no event loop to relieve
             self.flush()
         else:
             loop.call_later(FLUSH_SECONDS, self.flush)
             self._flush_is_due = True
 
     def flush(self) -> None:
-        """Counts what is not counted yet, and publishes the windows."""
+        """Counts the waiting requests, and publishes the windows."""
         self._flush_is_due = False
         self._count()
         for published in self._published:

@@ -1,9 +1,10 @@
-"""The prediction log: what was predicted, when, by which model, from what.
+"""The prediction log: every prediction with its time, model and inputs.
 
-Every prediction is one JSON line in a file of its process, written through BentoML's monitoring
-interface by a thread, so that no request waits for a disk. A line stands for itself and has its
-own `prediction_id`; files only grow, and are never renamed: a reader can go on where it stopped.
-Ids and personal values are pseudonyms. Nothing is synced: a power cut may take the last seconds.
+Every prediction is one JSON line in a file of its process. A thread writes it through BentoML's
+monitoring interface, so that no request waits for a disk. Each line is complete by itself and has
+its own `prediction_id`; files only grow and are never renamed, so a reader can continue where it
+stopped. Ids and personal values are pseudonyms. Nothing is synced: a power cut may lose the last
+seconds.
 """
 
 import uuid
@@ -26,15 +27,16 @@ from churn_service.observability.queue import WriteQueue
 COPIED = ("endpoint", "key_id", "trace_id", "model_version", "degraded")
 
 
-@dataclass(slots=True)  # and not frozen, which takes five times as long to make
-class Logged:
+@dataclass(slots=True)  # not frozen: that takes five times as long to create
+class RequestPredictions:
     """The predictions of one request.
 
     Attributes:
-        time: seconds since 1970.
-        key_id: "" where the service is open, as is `trace_id` where the caller has none.
-        customers: instances of `request_model(contract)`.
-        predictions: of each customer, with `prediction_id` and `churn_probability`.
+        time: Seconds since 1970.
+        key_id: Id of the API key; "" where the service needs no keys.
+        trace_id: Id of the trace; "" where there is none.
+        customers: Instances of `request_model(contract)`.
+        predictions: Prediction for each customer, with `prediction_id` and `churn_probability`.
     """
 
     time: float
@@ -47,11 +49,11 @@ class Logged:
     predictions: Sequence[Any]
 
 
-_Row = tuple[Logged, int]
+_Row = tuple[RequestPredictions, int]
 
 
 class PredictionLog:
-    """Hands predictions to a thread that writes them."""
+    """Passes predictions to a thread that writes them."""
 
     def __init__(
         self,
@@ -67,43 +69,46 @@ class PredictionLog:
         """Prepares the log; no file is touched before the first prediction.
 
         Args:
-            folder: of all prediction logs; this one's files are in `<folder>/<contract>`.
-            files: that are kept for each worker, each of up to `file_bytes`.
-            queue: customers that may wait to be written.
-            dropped: is told, by two threads, why predictions are lost and how many: "queue" (full),
-                "disk" (cannot be written), "error" (a fault of ours), "closed" (the service stops).
+            folder: Folder of all prediction logs; this log's files are in `<folder>/<contract>`.
+            id_key: Key of the pseudonyms.
+            file_bytes: Size from which a new file is started.
+            files: Number of files that are kept for each worker.
+            queue: Number of customers that may wait to be written.
+            dropped: Called by two threads with the reason and the number of lost predictions:
+                "queue" (full), "disk" (cannot be written), "error" (an internal error), "closed"
+                (the service stops).
 
         Raises:
-            ValueError: the key is too short or too long.
+            ValueError: The key is too short or too long.
         """
         self._dropped, self._contract = dropped, contract
         self._files = LineFiles(folder / contract.name, file_bytes, files)
-        self._hidden_id = partial(pseudonym, id_key, contract.id.name)
-        self._hidden_id("")  # A bad key is found here, not at the first prediction.
+        self._id_pseudonym = partial(pseudonym, id_key, contract.id.name)
+        self._id_pseudonym("")  # A bad key fails here, not at the first prediction.
         self._features = tuple(c.name for c in contract.features)
-        self._hidden = {
+        self._pseudonyms = {
             c.name: lru_cache(10_000)(partial(pseudonym, id_key, c.name))
             for c in contract.features
             if c.personal
         }
-        self._handover = WriteQueue("prediction log", queue, _rows, self._write, dropped)
+        self._queue = WriteQueue("prediction log", queue, _rows, self._write, dropped)
 
     def start(self) -> None:
-        """Starts the thread that writes."""
+        """Starts the writing thread."""
         import bentoml
 
-        # BentoML keeps its monitors by name for good: each log needs a name of its own.
+        # BentoML keeps a monitor by its name forever: each log needs a name of its own.
         name, options = f"{self._contract.name}-{uuid.uuid4()}", {"write": self._append}
         self._monitor = partial(bentoml.monitor, name, _monitor_class(), options)
-        self._handover.start()
+        self._queue.start()
 
-    def put(self, logged: Logged) -> None:
+    def put(self, request: RequestPredictions) -> None:
         """Logs a request's predictions, or drops and counts them. Never waits, never raises."""
-        self._handover.put(logged, len(logged.customers))
+        self._queue.put(request, len(request.customers))
 
     def close(self, timeout: float) -> None:
-        """Writes what waits, for at most `timeout` seconds; a stuck thread keeps its files."""
-        if self._handover.close(timeout) and not self._files.finish():
+        """Writes waiting rows, for at most `timeout` seconds. A stuck thread keeps its files."""
+        if self._queue.close(timeout) and not self._files.finish():
             self._dropped("disk", 1)
 
     def _write(self, rows: list[_Row]) -> None:
@@ -118,40 +123,45 @@ class PredictionLog:
 
     def _columns(self, rows: list[_Row]) -> Iterator[tuple[list[Any], str, str, str]]:
         """The rows as BentoML's monitors take them: values, name, role and type of each column."""
-        requests = [logged for logged, _ in rows]
-        predictions = [logged.predictions[i] for logged, i in rows]
-        customers = [logged.customers[i] for logged, i in rows]
+        requests = [request for request, _ in rows]
+        predictions = [request.predictions[i] for request, i in rows]
+        customers = [request.customers[i] for request, i in rows]
         id_name = self._contract.id.name
-        own = {
+        metadata = {
             "prediction_id": [p.prediction_id for p in predictions],
             "time": [iso_time(r.time, "microseconds") for r in requests],
             **{name: [getattr(r, name) for r in requests] for name in COPIED},
             "churn_probability": [p.churn_probability for p in predictions],
-            "customer": [self._hidden_id(getattr(c, id_name)) for c in customers],
+            "customer": [self._id_pseudonym(getattr(c, id_name)) for c in customers],
         }
-        for name, values in own.items():
+        for name, values in metadata.items():
             yield values, name, "metadata", "categorical"
-        yield [self._shown(c.__dict__) for c in customers], "features", "feature", "categorical"
+        yield (
+            [self._features_of(c.__dict__) for c in customers],
+            "features",
+            "feature",
+            "categorical",
+        )
 
-    def _shown(self, customer: Mapping[str, Any]) -> dict[str, Any]:
+    def _features_of(self, customer: Mapping[str, Any]) -> dict[str, Any]:
         """A customer's features, the personal ones as pseudonyms."""
-        shown = {name: customer[name] for name in self._features}
-        for name, hide in self._hidden.items():
-            if shown[name] is not None:
-                shown[name] = hide(shown[name])
-        return shown
+        features = {name: customer[name] for name in self._features}
+        for name, pseudonymise in self._pseudonyms.items():
+            if features[name] is not None:
+                features[name] = pseudonymise(features[name])
+        return features
 
 
-def _rows(logged: Logged) -> Iterator[_Row]:
-    return zip(repeat(logged), range(len(logged.customers)))
+def _rows(request: RequestPredictions) -> Iterator[_Row]:
+    return zip(repeat(request), range(len(request.customers)))
 
 
 def _monitor_class() -> type[Any]:
-    """A monitor of BentoML's that makes JSON lines, and takes a column at once."""
+    """Class of a BentoML monitor that writes JSON lines and takes a whole column at once."""
     from bentoml.monitoring import MonitorBase
 
     class LineMonitor(MonitorBase):  # type: ignore[misc]
-        """Keeps a record itself: the base class leaves its context variables set by a failure."""
+        """Keeps a record itself: on a failure the base class leaves its context variables set."""
 
         def __init__(self, name: str, write: Callable[[list[bytes]], None]) -> None:
             super().__init__(name)

@@ -1,4 +1,4 @@
-"""How rows get from the event loop to a thread that writes them, while no request waits."""
+"""The queue from the event loop to a writing thread, so that no request waits."""
 
 import logging
 import threading
@@ -10,20 +10,20 @@ from typing import Generic, TypeVar
 LOGGER = logging.getLogger("churn.service")
 
 POLL = 0.2
-"""Seconds between two looks at a queue. Threads that wake more often cost a tenth of all requests:
-each time the event loop must hand over the interpreter, and get it back."""
+"""Seconds between two polls of a queue. A thread polling more often costs a tenth of the requests
+per second: each time the event loop must release the interpreter lock and get it back."""
 
 CHUNK = 64
-"""Rows that are written at once: about half a millisecond in which the event loop may wait."""
+"""Rows that are written at once: about half a millisecond for which the event loop may wait."""
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
 
 
 class WriteQueue(Generic[Item, Row]):
-    """A bounded queue between the event loop and a thread that writes what is in it.
+    """A bounded queue between the event loop and a thread that writes its rows.
 
-    `put` and `close` must be called by one thread: then no lock is needed, and none is waited for.
+    Only one thread may call `put` and `close`: so no lock is needed, and no call waits for one.
     """
 
     def __init__(
@@ -34,20 +34,20 @@ class WriteQueue(Generic[Item, Row]):
         write: Callable[[list[Row]], None],
         lost: Callable[[str, int], None],
     ) -> None:
-        """Makes the queue; `start` starts the thread.
+        """Creates the queue; `start` starts the thread.
 
         Args:
-            name: of the thread.
-            limit: rows that may wait, those in hand among them.
-            rows: the rows of an item, as many as `put` is told.
-            write: writes at most `CHUNK` rows; if it raises, they are lost and that is logged.
-            lost: is told why rows were lost, and how many: "queue" (full) and "closed" by the
-                thread that puts, "error" by the thread that writes.
+            name: Name of the thread.
+            limit: Number of rows that may wait, including those in progress.
+            rows: Returns the rows of an item, as many as the `size` passed to `put`.
+            write: Writes at most `CHUNK` rows; if it raises, the rows are lost and the log says so.
+            lost: Called with the reason and the number of lost rows: "queue" (full) and "closed" by
+                the thread that calls `put`, "error" by the writing thread.
         """
         self._rows, self._write, self._lost = rows, write, lost
         self._limit = limit
         self._queue: deque[Item] = deque()
-        # Each of these two has one thread that changes it.
+        # Only one thread changes each of these two.
         self._accepted = self._done = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -56,7 +56,7 @@ class WriteQueue(Generic[Item, Row]):
         self._thread.start()
 
     def put(self, item: Item, size: int = 1) -> None:
-        """Takes an item of `size` rows, or loses it where the queue is full. Never waits."""
+        """Adds an item of `size` rows, or drops it where the queue is full. Never waits."""
         if self._accepted + size - self._done > self._limit:
             self._lost("closed" if self._stop.is_set() else "queue", size)
             return
@@ -64,10 +64,10 @@ class WriteQueue(Generic[Item, Row]):
         self._queue.append(item)
 
     def close(self, timeout: float) -> bool:
-        """Writes what waits; what is left after `timeout` seconds counts as lost.
+        """Writes the waiting rows; those left after `timeout` seconds count as lost.
 
         Returns:
-            Whether all was written; False when asked again.
+            Whether all rows were written; False on a second call.
         """
         if self._stop.is_set():
             return False
@@ -90,7 +90,7 @@ class WriteQueue(Generic[Item, Row]):
             try:
                 self._write(chunk)
             except Exception:
-                # The thread must live on: the next rows may be sound.
+                # The thread must continue: the next rows may be valid.
                 LOGGER.exception("%d rows of the %s are lost", len(chunk), self._thread.name)
                 self._lost("error", len(chunk))
             self._done += len(chunk)

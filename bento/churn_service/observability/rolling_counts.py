@@ -1,9 +1,9 @@
-"""Shares of recent customers, right over all worker processes.
+"""Shares of recent customers over all worker processes.
 
-Counters of several processes add up, shares do not. So each worker publishes the counts of its own
-last customers as gauges, which BentoML sums over the workers, and the shares are computed from the
-sums in the text that Prometheus gets. The counts stay in that text: shares over several replicas
-can be computed from them in the same way.
+Counters of several processes can be added, shares cannot. So each worker publishes the counts of
+its own last customers as gauges, BentoML sums these over the workers, and the shares are computed
+from the sums in the text that Prometheus gets. The counts stay in that text: shares over several
+replicas can be computed from them in the same way.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
 LEAST_FOR_DRIFT = 200
-"""Customers in all windows from which a drift score says something."""
+"""Least number of customers in all windows for a drift score."""
 
 RESERVED_BYTES = 2**17
-"""Of each file of metrics: hundreds of series; `prometheus_client` starts with half of it."""
+"""Size of each metrics file: room for hundreds of series. `prometheus_client` starts with half."""
 
 SCORED, CHECKED = "churn_window_customers", "churn_window_checks"
 
@@ -42,12 +42,12 @@ Labels = tuple[str, str]
 
 
 class RollingScores:
-    """The last customers that were scored: by bin of probability, and whether they will churn."""
+    """Counts of the last scored customers, by bin of probability and by predicted churn."""
 
     def __init__(self, edges: Sequence[float]) -> None:
         self._edges, self._edge_array = edges, np.array(edges)
         self._cells: deque[int] = deque(maxlen=WINDOW)
-        # Two cells a bin: those who stay, those who will churn.
+        # Two cells per bin: not predicted to churn, predicted to churn.
         self._counts = [0] * (2 * (len(edges) + 1))
 
     def add(self, probability: float, will_churn: bool) -> None:
@@ -59,7 +59,7 @@ class RollingScores:
             self._push(cell)
 
     def counts(self) -> dict[Labels, float]:
-        """Customers by bin and "true" or "false" for will churn."""
+        """Number of customers by bin and "true" or "false" for predicted churn."""
         return {
             (str(cell // 2), "true" if cell % 2 else "false"): count
             for cell, count in enumerate(self._counts)
@@ -67,14 +67,14 @@ class RollingScores:
 
     def _push(self, cell: int) -> None:
         if len(self._cells) == WINDOW:
-            self._counts[self._cells[0]] -= 1  # append drops it
+            self._counts[self._cells[0]] -= 1  # the next append drops this cell
         self._cells.append(cell)
         self._counts[cell] += 1
 
 
 @dataclass(slots=True)
 class _Run:
-    """Customers that came together; `left` of them are still in the window."""
+    """Customers that were checked together; `left` of them are still in the window."""
 
     customers: int
     left: int
@@ -83,17 +83,17 @@ class _Run:
 
 @dataclass
 class RollingChecks:
-    """The last customers that were checked, and how many of them had a fault of each kind.
+    """Counts of the last checked customers, by check and by whether they passed it.
 
-    Of a batch only totals are known: when a part of it has left the window, so has the same part
-    of its faults.
+    Only the totals of a batch are known: when a share of its customers has left the window, the
+    same share of its faults has left too.
     """
 
     _runs: deque[_Run] = field(default_factory=deque)
     _customers: int = 0
 
     def add(self, customers: int, faults: Mapping[str, int]) -> None:
-        """Counts `customers`; faults are of how many of them, by check type."""
+        """Counts `customers`; `faults` has the number of them with a fault, by check type."""
         newest = self._runs[-1] if self._runs else None
         if newest is None or faults or newest.faults:
             self._runs.append(_Run(customers, customers, faults))
@@ -105,7 +105,7 @@ class RollingChecks:
             self._drop_oldest(self._customers - WINDOW)
 
     def counts(self) -> dict[Labels, float]:
-        """Customers by check type and "true" or "false" for passed."""
+        """Number of customers by check type and "true" or "false" for passed."""
         faulty: defaultdict[str, float] = defaultdict(float)
         for run in self._runs:
             for check, count in run.faults.items():
@@ -123,7 +123,7 @@ class RollingChecks:
 
 
 class PublishedCounts:
-    """A window whose counts are the values of a gauge, summed over the workers that live."""
+    """Publishes the counts of a window as a gauge, which is summed over the live workers."""
 
     def __init__(self, window: RollingScores | RollingChecks, name: str, labels: Labels) -> None:
         self._counts = window.counts
@@ -138,20 +138,20 @@ class PublishedCounts:
 
 
 def remove_dead_workers() -> None:
-    """Removes the live gauges of workers that are gone.
+    """Removes the live gauges of dead workers.
 
-    `prometheus_client` leaves that to the server, and BentoML does it for no worker that was
-    killed or told to stop.
+    `prometheus_client` leaves this to the server, and BentoML does not do it for workers that were
+    killed or stopped by a signal.
     """
     for file in _files("gauge_live*_*.db"):
-        if not _lives(int(file.stem.rpartition("_")[2])):
-            file.unlink(missing_ok=True)  # another worker may be at it too
+        if not _is_alive(int(file.stem.rpartition("_")[2])):
+            file.unlink(missing_ok=True)  # another worker may remove it too
 
 
 def reserve_disk() -> None:
-    """Has the disk give the room that this process's metrics may grow into.
+    """Reserves the disk space into which this process's metrics may grow.
 
-    They are written to mapped memory: where the disk is full by then, that ends the process.
+    Metrics are written to mapped memory: if the disk is full by then, the write kills the process.
     """
     if not hasattr(os, "posix_fallocate"):  # such as on macOS
         return
@@ -161,14 +161,14 @@ def reserve_disk() -> None:
 
 
 def _files(pattern: str) -> Iterable[Path]:
-    """Files of a server's metrics; there are none where a process is served alone."""
+    """Metrics files of a server; none where a single process serves without a server."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(folder).glob(pattern) if folder else ()
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
-        # BentoML's supervisor may take 10 s to notice: until then the dead are zombies.
+        # BentoML's supervisor may take 10 s to notice a death: until then it is a zombie.
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
@@ -178,8 +178,8 @@ def shares(text: str, scores: ScoreDistribution) -> str:
     """The metrics that are computed from the windows of all workers, as more lines of the text.
 
     Args:
-        text: of all workers, in Prometheus' format.
-        scores: what the served probabilities are held against.
+        text: Metrics of all workers, in Prometheus' format.
+        scores: Distribution with which the served probabilities are compared.
     """
     from prometheus_client import generate_latest
     from prometheus_client.registry import Collector
@@ -196,7 +196,7 @@ def shares(text: str, scores: ScoreDistribution) -> str:
 def _samples(text: str) -> list[Sample]:
     from prometheus_client.parser import text_string_to_metric_families
 
-    # Parsing everything would take milliseconds.
+    # To parse the whole text would take milliseconds.
     lines = [line for line in text.splitlines() if line.startswith((SCORED, CHECKED))]
     families = text_string_to_metric_families("\n".join([*lines, ""]))
     return [sample for family in families for sample in family.samples]
@@ -206,7 +206,7 @@ def _families(samples: Sequence[Sample], scores: ScoreDistribution) -> list[Metr
     from prometheus_client.metrics_core import GaugeMetricFamily
 
     def count(name: str, **labels: str) -> float:
-        """Customers of the windows `name` with all these labels."""
+        """Number of customers in the windows `name` with all these labels."""
         wanted = labels.items()
         return sum(s.value for s in samples if s.name == name and wanted <= s.labels.items())
 
@@ -228,5 +228,5 @@ def _families(samples: Sequence[Sample], scores: ScoreDistribution) -> list[Metr
     ]
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else nan
+def _share(count: float, total: float) -> float:
+    return count / total if total else nan

@@ -29,17 +29,18 @@ from click.testing import CliRunner, Result
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from churn_assets_tests.bento.key_files import mount_keys, replace_keys
+
 BENTO = Path(__file__).parents[3] / "bento"
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 TOKEN, KEY = new_key("predict", LATER, "crm")
-"""Made once: to make one takes longer than to try it."""
+"""Created once, because creating a key takes longer than checking it."""
 
 ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}", fullmatch=True)
 
 
 def ring(folder: Path, *keys: Key, **options: Any) -> KeyRing:
-    write_keys(folder / "keys.json", keys)
-    return KeyRing(folder / "keys.json", **options)
+    return KeyRing(replace_keys(folder, *keys), **options)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def crm(tmp_path_factory: pytest.TempPathFactory) -> KeyRing:
     return ring(tmp_path_factory.mktemp("keys"), KEY)
 
 
-# What a key is.
+# Keys
 
 
 @given(name=ids, role=st.sampled_from(["predict", "admin"]))
@@ -58,25 +59,27 @@ def test_a_key_is_the_salted_hash_of_its_token(name: str, role: Role) -> None:
     assert (key.id, key.role, key.expires) == (name, role, LATER)
 
 
-def test_no_two_keys_have_anything_in_common() -> None:
-    made = [new_key("predict", LATER) for _ in range(100)]
-    for column in zip(*((token, key.id, key.salt, key.hash) for token, key in made), strict=True):
-        assert len(set(column)) == len(made)
+def test_two_keys_have_nothing_in_common() -> None:
+    created = [new_key("predict", LATER) for _ in range(100)]
+    for column in zip(
+        *((token, key.id, key.salt, key.hash) for token, key in created), strict=True
+    ):
+        assert len(set(column)) == len(created)
 
 
-def test_a_key_shows_neither_hash_nor_salt() -> None:
+def test_the_repr_of_a_key_has_neither_hash_nor_salt() -> None:
     assert KEY.hash not in repr(KEY)
     assert KEY.salt not in repr(KEY)
     assert "crm" in repr(KEY)
 
 
 @pytest.mark.parametrize("name", ["", "a_b", "-a", "a b", "ä", "x" * 33])
-def test_an_id_has_few_characters_and_no_underscore(name: str) -> None:
+def test_invalid_ids_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="id"):
         new_key("predict", LATER, name)
 
 
-# Who is let in.
+# Identification
 
 
 @given(token=st.text())
@@ -92,12 +95,12 @@ def test_an_id_has_few_characters_and_no_underscore(name: str) -> None:
 @example(f"churn_crm_{KEY.hash}")
 @example("\ud800")
 @example("churn_crm_\x00")
-def test_any_token_but_the_right_one_is_refused(crm: KeyRing, token: str) -> None:
+def test_every_other_token_is_refused(crm: KeyRing, token: str) -> None:
     assert crm.identify(token) == (KEY if token == TOKEN else None)
 
 
 @given(data=st.data())
-def test_one_wrong_character_is_enough(crm: KeyRing, data: st.DataObject) -> None:
+def test_a_token_with_one_wrong_character_is_refused(crm: KeyRing, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(TOKEN) - 1))
     other = data.draw(st.characters().filter(lambda c: c != TOKEN[place]))
     assert crm.identify(TOKEN[:place] + other + TOKEN[place + 1 :]) is None
@@ -105,11 +108,11 @@ def test_one_wrong_character_is_enough(crm: KeyRing, data: st.DataObject) -> Non
 
 @settings(max_examples=30)
 @given(names=st.lists(ids, unique=True, max_size=5))
-def test_each_of_several_keys_is_known_and_none_by_another_ones_id(names: list[str]) -> None:
-    made = [new_key("admin", LATER, name) for name in names]
+def test_each_key_is_identified_and_not_by_the_id_of_another(names: list[str]) -> None:
+    created = [new_key("admin", LATER, name) for name in names]
     with TemporaryDirectory() as folder:
-        keys = ring(Path(folder), *(key for _, key in made))
-    for token, key in made:
+        keys = ring(Path(folder), *(key for _, key in created))
+    for token, key in created:
         assert keys.identify(token) == key
         secret = token.split("_", 2)[2]
         for other in {*names} - {key.id}:
@@ -120,7 +123,7 @@ def test_each_of_several_keys_is_known_and_none_by_another_ones_id(names: list[s
 @given(
     seconds=st.integers(1, 10**11), hours=st.integers(-14, 14), microseconds=st.sampled_from([0, 1])
 )
-def test_a_key_expires_exactly_at_its_instant(seconds: int, hours: int, microseconds: int) -> None:
+def test_a_key_expires_exactly_at_its_time(seconds: int, hours: int, microseconds: int) -> None:
     zone = timezone(timedelta(hours=hours))
     expires = datetime.fromtimestamp(seconds, zone) + timedelta(microseconds=microseconds)
     token, key = new_key("predict", expires)
@@ -135,18 +138,18 @@ def test_a_key_expires_exactly_at_its_instant(seconds: int, hours: int, microsec
 
 @pytest.mark.parametrize("year", [1, 9999])
 @pytest.mark.parametrize("offset", ["+14:00", "-14:00"])
-def test_no_expiry_is_too_far(tmp_path: Path, year: int, offset: str) -> None:
+def test_any_expiry_is_valid(tmp_path: Path, year: int, offset: str) -> None:
     token, key = new_key("predict", datetime.fromisoformat(f"{year:04}-12-31T23:59:59{offset}"))
     assert (ring(tmp_path, key).identify(token) == key) == (year == 9999)
 
 
-def test_a_file_without_keys_lets_nobody_in(tmp_path: Path) -> None:
+def test_a_file_without_keys_identifies_no_token(tmp_path: Path) -> None:
     keys = ring(tmp_path)
     assert keys.identify(TOKEN) is None
     assert keys.identify("") is None
 
 
-# What the file may be.
+# The file
 
 
 def entry(**changes: object) -> dict[str, object]:
@@ -158,9 +161,9 @@ def without(name: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("keys", "says"),
+    ("keys", "expected"),
     [
-        ([entry(), entry()], "keys: every key needs an id of its own: crm"),
+        ([entry(), entry()], "keys: the ids of keys must be unique; duplicates: crm"),
         ([entry(id="a"), entry(role="root")], "keys/1/role is 'root': Input should be 'predict'"),
         ([entry(id="a_b")], "keys/0/id is 'a_b': String should match"),
         ([entry(expires="2030-01-01T00:00:00")], "keys/0/expires is '2030-01-01T00:00:00': Input"),
@@ -178,30 +181,30 @@ def without(name: str) -> dict[str, object]:
         ({}, "keys: Input should be a valid array"),
     ],
 )
-def test_a_faulty_file_is_named_with_entry_field_and_rule_but_no_secret(
-    tmp_path: Path, keys: object, says: str
+def test_a_faulty_file_is_reported_with_field_and_rule_but_no_secret(
+    tmp_path: Path, keys: object, expected: str
 ) -> None:
     path = tmp_path / "keys.json"
     path.write_text(json.dumps({"keys": keys}))
     with pytest.raises(KeyFileError) as caught:
         KeyRing(path)
-    said = str(caught.value)
-    assert said.startswith(f"{path} is no file of keys:\n")
-    assert says in said
-    assert not any(secret[:30] in said for secret in (TOKEN, TOKEN[-43:], KEY.hash, KEY.salt))
+    message = str(caught.value)
+    assert message.startswith(f"{path} is not a valid key file:\n")
+    assert expected in message
+    assert not any(secret[:30] in message for secret in (TOKEN, TOKEN[-43:], KEY.hash, KEY.salt))
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 10_000, b'{"keys": [], "x": 1}']
 )
-def test_what_is_no_such_json_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_json_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(content)
-    with pytest.raises(KeyFileError, match="is no file of keys"):
+    with pytest.raises(KeyFileError, match="is not a valid key file"):
         KeyRing(path)
 
 
-def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_text(json.dumps({"keys": [entry(role="root"), without("expires")]}))
     with pytest.raises(KeyFileError) as caught:
@@ -210,12 +213,12 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     assert "keys/1/expires" in str(caught.value)
 
 
-def test_the_service_does_not_start_without_its_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match=r"none\.json cannot be read: No such file"):
         KeyRing(tmp_path / "none.json")
 
 
-def test_what_is_written_is_read_again_and_for_the_owner_only(tmp_path: Path) -> None:
+def test_a_written_file_is_read_back_and_belongs_to_the_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     keys = tuple(new_key("admin", LATER)[1] for _ in range(3))
     write_keys(path, keys)
@@ -224,23 +227,23 @@ def test_what_is_written_is_read_again_and_for_the_owner_only(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
-# A file that changes.
+# Changes of the file
 
 
 @contextmanager
-def asked_all_the_while(keys: KeyRing, tokens: Sequence[str]) -> Iterator[list[str | None]]:
-    """Identifies the tokens in a thread; what it yields is each id that was found."""
+def identified_in_a_thread(keys: KeyRing, tokens: Sequence[str]) -> Iterator[list[str | None]]:
+    """Identifies the tokens in a thread during the block; yields the list of ids it finds."""
     found: list[str | None] = []
     over, begun = threading.Event(), threading.Event()
 
-    def ask() -> None:
+    def identify() -> None:
         while not over.is_set():
             for token in tokens:
                 key = keys.identify(token)
                 found.append(key and key.id)
             begun.set()
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=identify)
     thread.start()
     begun.wait(10)
     try:
@@ -250,54 +253,27 @@ def asked_all_the_while(keys: KeyRing, tokens: Sequence[str]) -> Iterator[list[s
         thread.join(10)
 
 
-def replaced(folder: Path) -> Callable[[Sequence[Key]], None]:
-    """Writes each version over the last one."""
-    return lambda keys: write_keys(folder / "keys.json", tuple(keys))
-
-
-def mounted(folder: Path) -> Callable[[Sequence[Key]], None]:
-    """Swaps each version in as Kubernetes does: keys.json -> ..data/keys.json, ..data -> ..<n>."""
-    versions = iter(range(10_000))
-
-    def swap(keys: Sequence[Key]) -> None:
-        new, data = folder / f"..{next(versions)}", folder / "..data"
-        old = data.resolve()
-        new.mkdir()
-        write_keys(new / "keys.json", tuple(keys))
-        (folder / "..data_tmp").symlink_to(new.name)
-        os.rename(folder / "..data_tmp", data)
-        if (folder / "keys.json").is_symlink():
-            (old / "keys.json").unlink()
-            old.rmdir()
-        else:
-            (folder / "keys.json").symlink_to("..data/keys.json")
-
-    return swap
-
-
-@pytest.mark.parametrize("way", [replaced, mounted])
+@pytest.mark.parametrize("store", [replace_keys, mount_keys], ids=["replaced", "mounted"])
 def test_a_key_in_every_version_is_never_refused_while_the_file_changes(
-    tmp_path: Path, way: Callable[[Path], Callable[[Sequence[Key]], None]]
+    tmp_path: Path, store: Callable[..., Path]
 ) -> None:
-    store = way(tmp_path)
     (old, old_key), (new, new_key_) = new_key("predict", LATER), new_key("predict", LATER)
     third, third_key = new_key("admin", LATER)
-    store([old_key, new_key_])
-    keys = KeyRing(tmp_path / "keys.json", every=0)
-    with asked_all_the_while(keys, (old, new)) as found:
+    keys = KeyRing(store(tmp_path, old_key, new_key_), every=0)
+    with identified_in_a_thread(keys, (old, new)) as found:
         for _ in range(60):
-            store([third_key, new_key_, old_key])
+            store(tmp_path, third_key, new_key_, old_key)
             assert keys.identify(third) == third_key
-            store([old_key, new_key_])
+            store(tmp_path, old_key, new_key_)
             assert keys.identify(third) is None
     assert len(found) > 100
     assert set(found) == {old_key.id, new_key_.id}
-    store([new_key_])
+    store(tmp_path, new_key_)
     assert keys.identify(old) is None
     assert keys.identify(new) == new_key_
 
 
-def test_a_change_of_content_is_seen_whatever_size_and_time_say(tmp_path: Path) -> None:
+def test_a_change_of_content_with_the_same_size_and_time_is_seen(tmp_path: Path) -> None:
     first, first_key = new_key("predict", LATER, "same")
     second, second_key = new_key("predict", LATER, "same")
     keys = ring(tmp_path, first_key, every=0)
@@ -311,7 +287,7 @@ def test_a_change_of_content_is_seen_whatever_size_and_time_say(tmp_path: Path) 
     assert keys.identify(second) == second_key
 
 
-def test_the_file_is_looked_at_only_so_often(tmp_path: Path) -> None:
+def test_the_file_is_checked_only_after_the_interval(tmp_path: Path) -> None:
     keys = ring(tmp_path, KEY, every=3600)
     write_keys(tmp_path / "keys.json", ())
     assert keys.identify(TOKEN) == KEY
@@ -328,7 +304,7 @@ def damages() -> dict[str, Callable[[Path], object]]:
 
 
 @pytest.mark.parametrize("damage", damages().values(), ids=damages())
-def test_a_damaged_file_keeps_the_last_good_keys_and_is_told_once(
+def test_a_damaged_file_keeps_the_previous_keys_and_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object]
 ) -> None:
     caplog.set_level(logging.INFO, "churn.service")
@@ -337,11 +313,11 @@ def test_a_damaged_file_keeps_the_last_good_keys_and_is_told_once(
     assert [keys.identify(TOKEN) for _ in range(5)] == [KEY] * 5
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert str(path) in caplog.text
-    assert caplog.text.count("the keys stay as they were") == 1
+    assert caplog.text.count("the previous keys stay valid") == 1
     assert KEY.hash not in caplog.text
 
 
-def test_a_file_that_is_well_again_is_taken_and_each_new_damage_is_told(
+def test_a_repaired_file_is_read_and_each_new_damage_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "churn.service")
@@ -356,14 +332,15 @@ def test_a_file_that_is_well_again_is_taken_and_each_new_damage_is_told(
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 3 + ["INFO"]
 
 
-# The command.
+# The command
 
 
-def keep(*arguments: object) -> Result:
+def run(*arguments: object) -> Result:
+    """Runs the command in this process."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def test_the_command_makes_a_key_for_the_file(tmp_path: Path) -> None:
+def test_the_command_adds_a_key_to_the_file(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     command = ["new", "--role", "admin", "--days", "90", "--id", "crm", "--file", str(path)]
     done = subprocess.run(
@@ -380,8 +357,8 @@ def test_the_command_makes_a_key_for_the_file(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_without_a_file_the_command_shows_the_entry(tmp_path: Path) -> None:
-    token, stored = keep("new", "--role", "predict", "--days", 1).stdout.splitlines()
+def test_without_a_file_the_command_prints_the_entry(tmp_path: Path) -> None:
+    token, stored = run("new", "--role", "predict", "--days", 1).stdout.splitlines()
     path = tmp_path / "keys.json"
     path.write_text(f'{{"keys": [{stored}]}}')
     assert KeyRing(path).identify(token) is not None
@@ -390,65 +367,63 @@ def test_without_a_file_the_command_shows_the_entry(tmp_path: Path) -> None:
 def test_keys_are_added_listed_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     write_keys(path, (new_key("admin", datetime(2020, 1, 1, tzinfo=UTC), "old")[1],))
-    token = keep("new", "--role", "predict", "--days", 1, "--id", "b", "--file", path).stdout
-    listed = keep("list", "--file", path).stdout
+    token = run("new", "--role", "predict", "--days", 1, "--id", "b", "--file", path).stdout
+    listed = run("list", "--file", path).stdout
     assert [line.split()[:2] for line in listed.splitlines()] == [
         ["old", "admin"],
         ["b", "predict"],
     ]
     assert [line.endswith("expired") for line in listed.splitlines()] == [True, False]
     assert not any(key.hash in listed or key.salt in listed for key in read_keys(path))
-    assert keep("remove", "old", "--file", path).exit_code == 0
+    assert run("remove", "old", "--file", path).exit_code == 0
     assert [key.id for key in read_keys(path)] == ["b"]
     assert KeyRing(path).identify(token.strip()) is not None
 
 
-def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
+def test_a_symbolic_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
     real, link = tmp_path / "real.json", tmp_path / "keys.json"
     link.symlink_to(real)
-    assert keep("new", "--role", "predict", "--days", 1, "--file", link).exit_code == 0
+    assert run("new", "--role", "predict", "--days", 1, "--file", link).exit_code == 0
     assert link.is_symlink()
     assert len(read_keys(real)) == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
         (["new", "--role", "root", "--days", 1], "'root' is not one of 'predict', 'admin'"),
         (["new", "--role", "admin", "--days", 0], "0 is not in the range"),
         (["new", "--role", "admin", "--days", 3651], "3651 is not in the range"),
         (["new", "--role", "admin", "--days", 1, "--id", "a_b"], "Invalid value for --id"),
-        (["new", "--role", "admin", "--days", 1, "--id", "crm"], "has a key crm already"),
+        (["new", "--role", "admin", "--days", 1, "--id", "crm"], "already has a key crm"),
         (["remove", "web"], "has no key web"),
     ],
 )
-def test_what_cannot_be_is_said_and_the_file_left_alone(
-    tmp_path: Path, arguments: list[object], says: str
+def test_an_invalid_command_is_refused_and_leaves_the_file_unchanged(
+    tmp_path: Path, arguments: list[object], expected: str
 ) -> None:
     path = tmp_path / "keys.json"
     write_keys(path, (KEY,))
-    done = keep(*arguments, "--file", path)
+    done = run(*arguments, "--file", path)
     assert done.exit_code != 0
-    assert says in done.output
+    assert expected in done.output
     assert read_keys(path) == (KEY,)
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["remove", "crm"]])
-def test_a_file_that_is_not_there_has_no_keys_to_show(
-    tmp_path: Path, arguments: list[object]
-) -> None:
-    done = keep(*arguments, "--file", tmp_path / "none.json")
+def test_a_missing_file_is_reported_by_the_command(tmp_path: Path, arguments: list[object]) -> None:
+    done = run(*arguments, "--file", tmp_path / "none.json")
     assert (done.exit_code, "none.json cannot be read" in done.output) == (1, True)
 
 
-def test_a_broken_file_is_not_written_over(tmp_path: Path) -> None:
+def test_a_broken_file_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_text("{")
-    done = keep("new", "--role", "admin", "--days", 1, "--file", path)
+    done = run("new", "--role", "admin", "--days", 1, "--file", path)
     assert (done.exit_code, path.read_text()) == (1, "{")
 
 
-def test_a_file_that_a_service_may_read_stays_so(tmp_path: Path) -> None:
+def test_an_existing_file_keeps_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     _, key = new_key("predict", datetime.now(UTC) + timedelta(days=1))
     write_keys(path, (key,))

@@ -10,6 +10,7 @@ from limits.strategies import FixedWindowRateLimiter
 
 
 def granted(limiter: RateLimiter, key_id: str, requests: int) -> int:
+    """Number of requests that the limiter allows."""
     return [limiter.retry_after(key_id) for _ in range(requests)].count(None)
 
 
@@ -27,24 +28,24 @@ def test_all_workers_together_grant_no_more_than_the_limit(limit: int, workers: 
     assert each * workers <= max(limit, workers)
 
 
-def test_the_limit_is_refused_above_and_not_at_it() -> None:
+def test_requests_above_the_limit_are_refused() -> None:
     limiter = RateLimiter("3/hour", 1)
-    answers = [limiter.retry_after("crm") for _ in range(4)]
-    assert answers[:3] == [None, None, None]
-    assert answers[3] == 3600
+    waits = [limiter.retry_after("crm") for _ in range(4)]
+    assert waits[:3] == [None, None, None]
+    assert waits[3] == 3600
 
 
-def test_a_key_does_not_use_up_another_ones_limit() -> None:
+def test_each_key_has_a_limit_of_its_own() -> None:
     limiter = RateLimiter("2/hour", 1)
     assert granted(limiter, "crm", 5) == 2
     assert granted(limiter, "web", 5) == 2
-    assert granted(limiter, "", 5) == 2  # where the service is open, all are one
+    assert granted(limiter, "", 5) == 2  # the id of all requests without keys
 
 
 @pytest.mark.parametrize(
     ("limit", "seconds"), [("1/second", 1), ("1/5 seconds", 5), ("1 per minute", 60)]
 )
-def test_a_refusal_says_in_whole_seconds_when_to_come_back(limit: str, seconds: int) -> None:
+def test_a_refusal_returns_the_whole_seconds_to_wait(limit: str, seconds: int) -> None:
     limiter = RateLimiter(limit, 1)
     limiter.retry_after("crm")
     again = limiter.retry_after("crm")
@@ -52,7 +53,7 @@ def test_a_refusal_says_in_whole_seconds_when_to_come_back(limit: str, seconds: 
     assert again == seconds
 
 
-def test_who_waits_as_long_as_told_may_go_on_however_often_it_asked_before() -> None:
+def test_after_the_wait_requests_are_allowed_despite_earlier_refusals() -> None:
     limiter = RateLimiter("2/second", 1)
     assert granted(limiter, "crm", 100) == 2
     wait = limiter.retry_after("crm")
@@ -69,7 +70,7 @@ def test_counting_starts_no_threads() -> None:
         assert set(threading.enumerate()) == threads
 
 
-def test_the_windows_are_a_storage_as_the_library_knows_it() -> None:
+def test_the_windows_are_a_storage_of_the_library() -> None:
     strategy, limit = FixedWindowRateLimiter(_Windows()), parse("2/hour")
     assert strategy.storage.check()
     assert [strategy.hit(limit, "crm", cost=2), strategy.test(limit, "crm")] == [True, False]

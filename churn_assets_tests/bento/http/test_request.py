@@ -1,4 +1,4 @@
-"""How a body comes in, and how a reply goes out, as ASGI has them."""
+"""Bodies of ASGI requests."""
 
 import asyncio
 import time
@@ -8,33 +8,25 @@ from itertools import pairwise
 import pytest
 from churn_service.deadline import Deadline
 from churn_service.http.request import ClientDisconnect, Message, Request
-from churn_service.http.response import Response
 from churn_service.inference.predictions import RequestContext
 from churn_service.problems import Problem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets_tests.bento.inside import body_messages
+from churn_assets_tests.bento.in_process import DISCONNECT, body_messages, receiver
 
 LIMIT = 100
 JSON = {b"content-type": b"application/json"}
-GONE: Message = {"type": "http.disconnect"}
-BEGUN: Message = {"type": "http.request", "body": b"{", "more_body": True}
+FIRST_PART: Message = {"type": "http.request", "body": b"{", "more_body": True}
 
 
 def read(
     messages: Sequence[Message], headers: dict[bytes, bytes] | None = None, seconds: float = 5
 ) -> bytes:
-    """The body of a request; once the messages are used up, nothing more ever comes."""
-    waiting = list(messages)
-
-    async def receive() -> Message:
-        if not waiting:
-            await asyncio.Event().wait()
-        return waiting.pop(0)
-
-    call = Request({}, JSON if headers is None else headers, receive, RequestContext(), "1")
-    return asyncio.run(call.body(LIMIT, Deadline(seconds)))
+    """Reads the body of a request that consists of these messages."""
+    headers = JSON if headers is None else headers
+    request = Request({}, headers, receiver(messages), RequestContext(), "1")
+    return asyncio.run(request.body(LIMIT, Deadline(seconds)))
 
 
 def refused(messages: Sequence[Message], headers: dict[bytes, bytes] | None = None) -> Problem:
@@ -54,7 +46,7 @@ def refused(messages: Sequence[Message], headers: dict[bytes, bytes] | None = No
         b"application/json; version=2",
     ],
 )
-def test_json_is_taken_however_it_is_written(kind: bytes) -> None:
+def test_every_spelling_of_the_json_content_type_is_accepted(kind: bytes) -> None:
     assert read(body_messages(b"{}"), {b"content-type": kind}) == b"{}"
 
 
@@ -74,7 +66,7 @@ def test_json_is_taken_however_it_is_written(kind: bytes) -> None:
         b"\xff\xfe",
     ],
 )
-def test_anything_else_is_refused_before_it_is_read(kind: bytes) -> None:
+def test_other_content_types_are_refused_before_the_body_is_read(kind: bytes) -> None:
     problem = refused([], {b"content-type": kind})
     assert (problem.kind, problem.headers) == (
         "unsupported-media-type",
@@ -82,7 +74,7 @@ def test_anything_else_is_refused_before_it_is_read(kind: bytes) -> None:
     )
 
 
-def test_a_type_must_be_given() -> None:
+def test_the_content_type_is_required() -> None:
     problem = refused([], {})
     assert problem.kind == "unsupported-media-type"
     assert "missing" in problem.detail
@@ -97,7 +89,7 @@ def test_compressed_bodies_are_refused(coding: bytes) -> None:
     )
 
 
-def test_an_uncompressed_body_may_say_so() -> None:
+def test_the_content_encoding_identity_is_accepted() -> None:
     assert read(body_messages(b"{}"), JSON | {b"content-encoding": b"identity"}) == b"{}"
 
 
@@ -110,9 +102,9 @@ def test_a_body_in_parts_is_one_body(body: bytes, cuts: list[int]) -> None:
 
 @pytest.mark.parametrize("size", [LIMIT - 1, LIMIT, LIMIT + 1, LIMIT * 10])
 @pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("told", [True, False])
-def test_a_body_has_so_many_bytes_at_most(size: int, parts: int, told: bool) -> None:
-    headers = JSON | ({b"content-length": b"%d" % size} if told else {})
+@pytest.mark.parametrize("with_length", [True, False])
+def test_a_body_may_not_exceed_the_limit(size: int, parts: int, with_length: bool) -> None:
+    headers = JSON | ({b"content-length": b"%d" % size} if with_length else {})
     body = b"x" * size
     messages = body_messages(body[: size // parts], *([body[size // parts :]] * (parts - 1)))
     if size <= LIMIT:
@@ -123,61 +115,24 @@ def test_a_body_has_so_many_bytes_at_most(size: int, parts: int, told: bool) -> 
         assert f"{LIMIT} bytes" in problem.detail
 
 
-def test_a_body_that_says_it_is_too_large_is_not_waited_for() -> None:
+def test_a_body_that_is_too_large_by_its_length_is_refused_before_it_arrives() -> None:
     assert refused([], JSON | {b"content-length": b"%d" % (LIMIT + 1)}).kind == "too-large"
 
 
-def test_a_body_without_an_end_is_not_read_to_it() -> None:
+def test_an_endless_body_is_refused_at_the_limit() -> None:
     endless = [{"type": "http.request", "body": b"x" * LIMIT, "more_body": True}] * 2
     assert refused(endless).kind == "too-large"
 
 
-@pytest.mark.parametrize("messages", [[], [BEGUN]])
-def test_a_body_must_come_in_time(messages: list[Message]) -> None:
-    begun = time.perf_counter()
+@pytest.mark.parametrize("messages", [[], [FIRST_PART]])
+def test_a_body_must_arrive_before_the_deadline(messages: list[Message]) -> None:
+    began = time.perf_counter()
     problem = refused(messages)
-    assert 0.04 < time.perf_counter() - begun < 2
+    assert 0.04 < time.perf_counter() - began < 2
     assert (problem.kind, problem.headers) == ("timeout", {"Connection": "close"})
 
 
-@pytest.mark.parametrize(
-    "before", [[], [{"type": "http.request", "body": b"{", "more_body": True}]]
-)
-def test_a_caller_may_go(before: list[Message]) -> None:
+@pytest.mark.parametrize("before", [[], [FIRST_PART]])
+def test_a_client_may_disconnect(before: list[Message]) -> None:
     with pytest.raises(ClientDisconnect):
-        read([*before, GONE])
-
-
-def sent(reply: Response, *extra: tuple[bytes, bytes]) -> list[Message]:
-    messages: list[Message] = []
-
-    async def send(message: Message) -> None:
-        messages.append(message)
-
-    asyncio.run(reply.send(send, extra))
-    return messages
-
-
-def test_a_reply_has_a_type_a_length_and_its_headers() -> None:
-    reply = Response(b"{}", 429, "application/problem+json", {"Retry-After": "3"})
-    start, body = sent(reply, (b"x-request-id", b"7"))
-    assert start == {
-        "type": "http.response.start",
-        "status": 429,
-        "headers": [
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", b"2"),
-            (b"x-request-id", b"7"),
-            (b"retry-after", b"3"),
-        ],
-    }
-    assert body == {"type": "http.response.body", "body": b"{}"}
-
-
-def test_a_reply_is_json_unless_it_says_otherwise() -> None:
-    start, _ = sent(Response("\u20ac".encode()))
-    assert start["status"] == 200
-    assert dict(start["headers"]) == {
-        b"content-type": b"application/json",
-        b"content-length": b"3",
-    }
+        read([*before, DISCONNECT])

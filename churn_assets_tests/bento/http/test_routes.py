@@ -1,4 +1,4 @@
-"""What each route answers, and what it refuses."""
+"""The response of each route, and the requests that it refuses."""
 
 import asyncio
 import json
@@ -6,18 +6,25 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from churn_service.http.routes import SMALL
 
-from churn_assets_tests.bento.expected import CUSTOMER, FAULTS, faulty_batch, found, prediction
-from churn_assets_tests.bento.inside import (
-    Answered,
-    House,
+from churn_assets_tests.bento.expected_responses import (
+    CUSTOMER,
+    FAULTS,
+    assert_problem,
+    expected_prediction,
+    faulty_batch,
+    pointers_and_checks,
+    problem_faults,
+)
+from churn_assets_tests.bento.in_process import (
+    InProcessService,
     body_messages,
-    house,
-    metric,
+    in_process_service,
+    metric_value,
     model_folder,
-    problem,
 )
 
 JSON = "application/json"
@@ -25,67 +32,69 @@ BODY = json.dumps(CUSTOMER).encode()
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path, max_batches=1) as built:
-        yield built
+def service(tmp_path: Path) -> Iterator[InProcessService]:
+    with in_process_service(tmp_path, max_batches=1) as started:
+        yield started
 
 
-def test_a_batch_is_answered(opened: House) -> None:
-    answer = opened.post("/predict/batch", {"customers": [CUSTOMER] * 3})
-    given = answer.json
-    assert given["predictions"] == [prediction(CUSTOMER, one) for one in given["predictions"]]
+def test_a_batch_gets_predictions(service: InProcessService) -> None:
+    response = service.post("/predict/batch", {"customers": [CUSTOMER] * 3})
+    given = response.json()
+    assert given["predictions"] == [
+        expected_prediction(CUSTOMER, one) for one in given["predictions"]
+    ]
     assert len({one["prediction_id"] for one in given["predictions"]}) == 3
     assert (given["problems"], given["degraded"]) == ([], False)
 
 
 @pytest.mark.parametrize("query", [b"", b"on_error=refuse", b"other=1"])
-def test_a_faulty_batch_is_refused(opened: House, query: bytes) -> None:
-    answer = opened.post("/predict/batch", faulty_batch(), query=query)
-    assert found(problem(answer, 422, "validation")) == FAULTS
-    assert metric("churn_batch_size_count") == 0
+def test_a_faulty_batch_is_refused(service: InProcessService, query: bytes) -> None:
+    response = service.post("/predict/batch", faulty_batch(), query=query)
+    assert pointers_and_checks(problem_faults(response, 422, "validation")) == FAULTS
+    assert metric_value("churn_batch_size_count") == 0
 
 
-def test_of_a_faulty_batch_the_good_can_be_asked_for(opened: House) -> None:
-    answer = opened.post("/predict/batch", faulty_batch(), query=b"on_error=skip")
-    assert answer.status == 200
-    assert found(answer.json["problems"]) == FAULTS
-    ids = [one["customer_id"] for one in answer.json["predictions"]]
+def test_faulty_customers_of_a_batch_can_be_skipped(service: InProcessService) -> None:
+    response = service.post("/predict/batch", faulty_batch(), query=b"on_error=skip")
+    assert response.status_code == 200
+    assert pointers_and_checks(response.json()["problems"]) == FAULTS
+    ids = [one["customer_id"] for one in response.json()["predictions"]]
     assert ids == ["C-0", "C-2", "C-4"]
-    assert metric("churn_batch_size_sum") == 3
-    assert metric("churn_prediction_errors_total", error_type="validation") == 0
+    assert metric_value("churn_batch_size_sum") == 3
+    assert metric_value("churn_prediction_errors_total", error_type="validation") == 0
 
 
 @pytest.mark.parametrize(
     "query",
     [b"on_error=", b"on_error=Skip", b"on_error=skip&on_error=skip", b"on_error=%ff", b"on_error"],
 )
-def test_another_way_with_errors_is_refused(opened: House, query: bytes) -> None:
-    answer = opened.post("/predict/batch", {"customers": [CUSTOMER]}, query=query)
-    problem(answer, 422, "validation")
-    assert "on_error" in answer.json["detail"]
+def test_other_values_of_on_error_are_refused(service: InProcessService, query: bytes) -> None:
+    response = service.post("/predict/batch", {"customers": [CUSTOMER]}, query=query)
+    assert_problem(response, 422, "validation")
+    assert "on_error" in response.json()["detail"]
 
 
-def test_pages_are_shown(opened: House) -> None:
-    page = opened.ask("GET", "/docs")
+def test_the_documentation_is_served(service: InProcessService) -> None:
+    page = service.request("GET", "/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert b"http" not in page.body, "nothing is fetched from elsewhere"
-    index = opened.ask("GET", "/")
-    assert (index.status, index.headers["location"]) == (307, "docs")
-    assert opened.ask("GET", "/docs.json").json["openapi"] == "3.1.0"
+    assert b"http" not in page.content, "the page loads nothing from elsewhere"
+    index = service.request("GET", "/")
+    assert (index.status_code, index.headers["location"]) == (307, "docs")
+    assert service.request("GET", "/docs.json").json()["openapi"] == "3.1.0"
 
 
-def test_the_model_is_described_without_what_callers_do_not_need(opened: House) -> None:
-    about = opened.ask("GET", "/model").json
+def test_the_model_is_described_without_its_scores(service: InProcessService) -> None:
+    about = service.request("GET", "/model").json()
     assert (about["version"], about["table_versions"]) == ("3", {"training_set": 7})
     assert about["limits"]["customers_in_a_batch"] == 10_000
     assert set(about["contract"]["inputs"]) == set(CUSTOMER) - {"customer_id"}
     assert "scores" not in about
 
 
-def test_health_is_told(opened: House) -> None:
-    answer = opened.ask("GET", "/health")
-    assert answer.status == 200
-    given = answer.json
+def test_health_reports_a_sound_model(service: InProcessService) -> None:
+    response = service.request("GET", "/health")
+    assert response.status_code == 200
+    given = response.json()
     assert (given["status"], given["model_version"], given["degraded"]) == ("ok", "3", False)
     assert datetime.fromisoformat(given["since"]) <= datetime.now(UTC)
 
@@ -94,24 +103,24 @@ def test_health_is_told(opened: House) -> None:
     ("broken", "status", "word"),
     [((".",), 200, "degraded"), ((".", "fallback"), 503, "unavailable")],
 )
-def test_health_tells_what_is_broken(
+def test_health_reports_broken_scorers(
     tmp_path: Path, broken: tuple[str, ...], status: int, word: str
 ) -> None:
     folder = model_folder(tmp_path / "model")
     for name in broken:
         (folder / name / "scorer.npz").unlink()
-    with house(tmp_path) as built:
-        answer = built.ask("GET", "/health")
-        assert (answer.status, answer.json["status"]) == (status, word)
-        assert answer.json["degraded"]
-        answer = built.post("/predict", CUSTOMER)
+    with in_process_service(tmp_path) as service:
+        response = service.request("GET", "/health")
+        assert (response.status_code, response.json()["status"]) == (status, word)
+        assert response.json()["degraded"]
+        response = service.post("/predict", CUSTOMER)
         if word == "degraded":
-            assert (answer.status, answer.json["degraded"]) == (200, True)
-            assert built.worker.ready()
+            assert (response.status_code, response.json()["degraded"]) == (200, True)
+            assert service.worker.ready()
         else:
-            problem(answer, 503, "unavailable")
-            assert answer.headers["retry-after"] == "5"
-            assert not built.worker.ready()
+            assert_problem(response, 503, "unavailable")
+            assert response.headers["retry-after"] == "5"
+            assert not service.worker.ready()
 
 
 LARGE = json.dumps({"customers": [CUSTOMER] * 1_000}).encode()
@@ -119,36 +128,40 @@ FEW = json.dumps({"customers": [CUSTOMER]}).encode()
 
 
 @pytest.mark.parametrize(
-    ("size", "told", "expected"),
+    ("size", "with_length", "expected"),
     [(SMALL - 1, True, 200), (SMALL, True, 200), (SMALL + 1, True, 503), (SMALL, False, 503)],
 )
-def test_beside_a_large_batch_only_small_ones_are_taken_in_hand(
-    opened: House, size: int, told: bool, expected: int
+def test_only_small_batches_are_scored_beside_a_large_one(
+    service: InProcessService, size: int, with_length: bool, expected: int
 ) -> None:
-    """One fits. What is small must be told before it comes."""
-    messages = {} if told else {"messages": body_messages(FEW.ljust(size)), "content_type": JSON}
+    """The limit is one large batch. Only a batch that announces its length counts as small."""
+    options = (
+        {} if with_length else {"messages": body_messages(FEW.ljust(size)), "content_type": JSON}
+    )
 
-    async def both() -> list[Answered | None]:
-        body = FEW.ljust(size) if told else None
-        first = opened.begin("POST", "/predict/batch", LARGE)
-        second = opened.begin("POST", "/predict/batch", body, **messages)
+    async def both() -> list[httpx.Response | None]:
+        body = FEW.ljust(size) if with_length else None
+        first = service.send("POST", "/predict/batch", LARGE)
+        second = service.send("POST", "/predict/batch", body, **options)
         return list(await asyncio.gather(first, second))
 
     first, second = asyncio.run(both())
     assert first is not None
     assert second is not None
-    assert (first.status, second.status) == (200, expected)
+    assert (first.status_code, second.status_code) == (200, expected)
     if expected == 503:
-        problem(second, 503, "overloaded")
+        assert_problem(second, 503, "overloaded")
         assert second.headers["retry-after"] == "1"
-    assert opened.ask("POST", "/predict/batch", LARGE).status == 200, "its place was given back"
+    assert service.request("POST", "/predict/batch", LARGE).status_code == 200, (
+        "its place is free again"
+    )
 
 
 @pytest.mark.parametrize("spare", [1, 0, -1])
-def test_one_customer_takes_so_many_bytes_at_most(opened: House, spare: int) -> None:
-    answer = opened.ask("POST", "/predict", BODY.ljust(SMALL - spare))
+def test_the_body_of_one_customer_has_a_limit(service: InProcessService, spare: int) -> None:
+    response = service.request("POST", "/predict", BODY.ljust(SMALL - spare))
     if spare >= 0:
-        assert answer.status == 200
+        assert response.status_code == 200
     else:
-        problem(answer, 413, "too-large")
-        assert answer.headers["connection"] == "close"
+        assert_problem(response, 413, "too-large")
+        assert response.headers["connection"] == "close"

@@ -1,4 +1,4 @@
-"""One function decides every answer: alone, in a batch, and as the scorer has it."""
+"""Single and batch predictions equal the scorer's, and are counted and logged."""
 
 import asyncio
 import json
@@ -22,8 +22,13 @@ from churn_service.observability.prediction_log import PredictionLog
 from churn_service.problems import Fault
 from pydantic import BaseModel
 
-from churn_assets_tests.bento.expected import MODEL, prediction
-from churn_assets_tests.bento.inside import counting, metric, model_folder, nan_in
+from churn_assets_tests.bento.expected_responses import MODEL, expected_prediction
+from churn_assets_tests.bento.in_process import (
+    isolated_metrics,
+    metric_value,
+    model_folder,
+    nan_scorer,
+)
 from churn_assets_tests.bentos import CONTRACT, FALLBACK, customers, model_card
 
 BODIES = customers(2 * CHUNK + 1)
@@ -32,7 +37,7 @@ CUSTOMERS = [MODEL.model_validate(body) for body in BODIES]
 
 @pytest.fixture
 def metrics() -> Iterator[Metrics]:
-    with counting(model_card()) as metrics:
+    with isolated_metrics(model_card()) as metrics:
         yield metrics
 
 
@@ -62,16 +67,16 @@ def log(tmp_path: Path, metrics: Metrics) -> Iterator[PredictionLog]:
 
 
 @pytest.fixture
-def answers(model: ServedModel, metrics: Metrics, log: PredictionLog) -> Predictor:
+def predictor(model: ServedModel, metrics: Metrics, log: PredictionLog) -> Predictor:
     return Predictor(CONTRACT, model, metrics, log)
 
 
-def many(answers: Predictor, of: list[BaseModel], *told: Any) -> Predictions:
-    return asyncio.run(answers.predict_batch(of, *(told or (RequestContext(),))))
+def predict_batch(predictor: Predictor, batch: list[BaseModel], *arguments: Any) -> Predictions:
+    return asyncio.run(predictor.predict_batch(batch, *(arguments or (RequestContext(),))))
 
 
-def logged(folder: Path) -> dict[str, dict[str, Any]]:
-    """Lines of the prediction log by the id of the prediction."""
+def log_lines(folder: Path) -> dict[str, dict[str, Any]]:
+    """Lines of the prediction log, by prediction id."""
     files = folder.rglob("*.jsonl")
     lines = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
     assert len({line["prediction_id"] for line in lines}) == len(lines)
@@ -79,31 +84,31 @@ def logged(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("number", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
-def test_a_batch_gives_what_each_customer_alone_is_given(answers: Predictor, number: int) -> None:
-    together = many(answers, CUSTOMERS[:number]).predictions
-    alone = [answers.predict(customer, RequestContext()) for customer in CUSTOMERS[:number]]
+def test_batch_and_single_predictions_are_equal(predictor: Predictor, number: int) -> None:
+    together = predict_batch(predictor, CUSTOMERS[:number]).predictions
+    alone = [predictor.predict(customer, RequestContext()) for customer in CUSTOMERS[:number]]
     for body, one, other in zip(BODIES[:number], together, alone, strict=True):
-        assert asdict(one) == prediction(body, asdict(one))
-        assert asdict(other) == prediction(body, asdict(other))
+        assert asdict(one) == expected_prediction(body, asdict(one))
+        assert asdict(other) == expected_prediction(body, asdict(other))
     ids = {one.prediction_id for one in (*together, *alone)}
     assert len(ids) == 2 * number
 
 
-def test_another_process_gives_other_ids(
+def test_each_predictor_generates_other_ids(
     model: ServedModel, metrics: Metrics, log: PredictionLog
 ) -> None:
     both = [Predictor(CONTRACT, model, metrics, log) for _ in range(2)]
     first, second = (
-        answers.predict(CUSTOMERS[0], RequestContext()).prediction_id for answers in both
+        predictor.predict(CUSTOMERS[0], RequestContext()).prediction_id for predictor in both
     )
     assert first != second
 
 
-def test_json_is_exact(answers: Predictor) -> None:
-    one = answers.predict(CUSTOMERS[0], RequestContext())
+def test_json_has_the_exact_values(predictor: Predictor) -> None:
+    one = predictor.predict(CUSTOMERS[0], RequestContext())
     assert json.loads(ENCODE_PREDICTION(one)) == asdict(one)
     fault = Fault("/customers/1/age", "too young", "in_range", 17)
-    batch = many(answers, CUSTOMERS[:2], RequestContext(), [fault])
+    batch = predict_batch(predictor, CUSTOMERS[:2], RequestContext(), [fault])
     assert json.loads(ENCODE_PREDICTIONS(batch)) == {
         "predictions": [asdict(one) for one in batch.predictions],
         "problems": [asdict(fault)],
@@ -112,31 +117,33 @@ def test_json_is_exact(answers: Predictor) -> None:
     }
 
 
-def test_metrics_count_every_answer(answers: Predictor) -> None:
-    alone = [answers.predict(customer, RequestContext()) for customer in CUSTOMERS[:40]]
-    together = many(answers, CUSTOMERS).predictions
-    for endpoint, given in (("/predict", alone), ("/predict/batch", together)):
+def test_metrics_count_every_prediction(predictor: Predictor) -> None:
+    alone = [predictor.predict(customer, RequestContext()) for customer in CUSTOMERS[:40]]
+    together = predict_batch(predictor, CUSTOMERS).predictions
+    for endpoint, predictions in (("/predict", alone), ("/predict/batch", together)):
         for risk in ("low", "medium", "high"):
             labels = {"model_version": "3", "endpoint": endpoint, "risk_category": risk}
-            count = sum(one.risk_category == risk for one in given)
-            assert metric("churn_predictions_total", **labels) == count > 0
+            count = sum(one.risk_category == risk for one in predictions)
+            assert metric_value("churn_predictions_total", **labels) == count > 0
     latency = "churn_prediction_latency_seconds_count"
-    assert metric(latency, endpoint="/predict") == 40
-    assert metric(latency, endpoint="/predict/batch") == 1
-    assert metric("churn_batch_size_sum") == len(CUSTOMERS)
+    assert metric_value(latency, endpoint="/predict") == 40
+    assert metric_value(latency, endpoint="/predict/batch") == 1
+    assert metric_value("churn_batch_size_sum") == len(CUSTOMERS)
     known = {"Berlin", "Paris"}
-    strangers = [body["location"] not in known for body in (*BODIES[:40], *BODIES)]
-    unknown = metric("churn_unknown_categories_total", column="location")
-    assert unknown == sum(strangers) > 0
-    assert metric("churn_degraded_predictions_total") == 0
+    unknown_locations = [body["location"] not in known for body in (*BODIES[:40], *BODIES)]
+    unknown = metric_value("churn_unknown_categories_total", column="location")
+    assert unknown == sum(unknown_locations) > 0
+    assert metric_value("churn_degraded_predictions_total") == 0
 
 
-def test_every_prediction_is_logged(answers: Predictor, log: PredictionLog, tmp_path: Path) -> None:
-    asked = RequestContext(key_id="crm", trace_id="a" * 32)
-    alone = answers.predict(CUSTOMERS[0], asked)
-    together = many(answers, CUSTOMERS[1:4]).predictions
+def test_every_prediction_is_logged(
+    predictor: Predictor, log: PredictionLog, tmp_path: Path
+) -> None:
+    context = RequestContext(key_id="crm", trace_id="a" * 32)
+    alone = predictor.predict(CUSTOMERS[0], context)
+    together = predict_batch(predictor, CUSTOMERS[1:4]).predictions
     log.close(10)
-    lines = logged(tmp_path / "log")
+    lines = log_lines(tmp_path / "log")
     assert lines.keys() == {one.prediction_id for one in (alone, *together)}
     for one in (alone, *together):
         line = lines[one.prediction_id]
@@ -149,16 +156,16 @@ def test_every_prediction_is_logged(answers: Predictor, log: PredictionLog, tmp_
     assert second["features"]["tenure"] == BODIES[1]["tenure"]
 
 
-def test_it_answers_without_a_log(model: ServedModel, metrics: Metrics) -> None:
-    answers = Predictor(CONTRACT, model, metrics, None)
-    one = answers.predict(CUSTOMERS[0], RequestContext())
-    assert asdict(one) == prediction(BODIES[0], asdict(one))
-    assert len(many(answers, CUSTOMERS[:2]).predictions) == 2
+def test_predictor_works_without_a_prediction_log(model: ServedModel, metrics: Metrics) -> None:
+    predictor = Predictor(CONTRACT, model, metrics, None)
+    one = predictor.predict(CUSTOMERS[0], RequestContext())
+    assert asdict(one) == expected_prediction(BODIES[0], asdict(one))
+    assert len(predict_batch(predictor, CUSTOMERS[:2]).predictions) == 2
 
 
 @pytest.fixture
 def broken(tmp_path: Path, metrics: Metrics, log: PredictionLog) -> Predictor:
-    """Its main scorer cannot be read."""
+    """A predictor whose main scorer cannot be read."""
     folder = model_folder(tmp_path / "broken")
     (folder / "scorer.npz").write_bytes(b"")
     opened = metrics.breaker_opened
@@ -166,11 +173,11 @@ def broken(tmp_path: Path, metrics: Metrics, log: PredictionLog) -> Predictor:
     return Predictor(CONTRACT, model, metrics, log)
 
 
-def test_a_degraded_answer_says_so_everywhere(
+def test_degraded_predictions_are_marked_in_response_metrics_and_log(
     broken: Predictor, log: PredictionLog, tmp_path: Path, model: ServedModel
 ) -> None:
     alone = broken.predict(CUSTOMERS[0], RequestContext())
-    batch = many(broken, CUSTOMERS[:3])
+    batch = predict_batch(broken, CUSTOMERS[:3])
     assert batch.degraded
     for customer, one in zip(
         (*CUSTOMERS[:1], *CUSTOMERS[:3]), (alone, *batch.predictions), strict=True
@@ -178,30 +185,28 @@ def test_a_degraded_answer_says_so_everywhere(
         assert one.degraded
         assert one.churn_probability == FALLBACK.score_one(model.features.row(customer))
         assert one.risk_category == model.card.risk_category(one.churn_probability)
-    assert metric("churn_degraded_predictions_total") == 4
-    assert metric("churn_breaker_opened_total") == 1
+    assert metric_value("churn_degraded_predictions_total") == 4
+    assert metric_value("churn_breaker_opened_total") == 1
     log.close(10)
-    assert [line["degraded"] for line in logged(tmp_path / "log").values()] == [True] * 4
+    assert [line["degraded"] for line in log_lines(tmp_path / "log").values()] == [True] * 4
 
 
 @pytest.mark.parametrize("place", [0, CHUNK - 1, CHUNK, 2 * CHUNK])
-def test_a_batch_is_degraded_where_a_part_of_it_is(
-    tmp_path: Path, metrics: Metrics, place: int
-) -> None:
-    folder = model_folder(tmp_path / "half", nan_in("Paris", 1), rows=1)
+def test_batch_is_degraded_if_one_chunk_is(tmp_path: Path, metrics: Metrics, place: int) -> None:
+    folder = model_folder(tmp_path / "half", nan_scorer("Paris", 1), rows=1)
     opened = metrics.breaker_opened
     model = ServedModel(folder, CONTRACT, failures=2, seconds=30, opened=opened)
     bodies = [body | {"location": "Berlin"} for body in BODIES]
     bodies[place]["location"] = "Paris"
-    of = [MODEL.model_validate(body) for body in bodies]
-    batch = many(Predictor(CONTRACT, model, metrics, None), of)
+    instances = [MODEL.model_validate(body) for body in bodies]
+    batch = predict_batch(Predictor(CONTRACT, model, metrics, None), instances)
     assert batch.degraded
     chunks = [i // CHUNK for i, one in enumerate(batch.predictions) if one.degraded]
     assert set(chunks) == {place // CHUNK}
-    assert metric("churn_degraded_predictions_total") == len(of), "as its description says"
+    assert metric_value("churn_degraded_predictions_total") == len(instances), "all customers count"
 
 
-def test_with_no_scorer_left_nothing_is_counted_as_predicted(
+def test_without_a_working_scorer_nothing_is_counted_or_logged(
     tmp_path: Path, metrics: Metrics, log: PredictionLog
 ) -> None:
     folder = model_folder(tmp_path / "gone")
@@ -209,31 +214,31 @@ def test_with_no_scorer_left_nothing_is_counted_as_predicted(
         (folder / name).unlink()
     opened = metrics.breaker_opened
     model = ServedModel(folder, CONTRACT, failures=2, seconds=30, opened=opened)
-    answers = Predictor(CONTRACT, model, metrics, log)
+    predictor = Predictor(CONTRACT, model, metrics, log)
     with pytest.raises(Unavailable):
-        answers.predict(CUSTOMERS[0], RequestContext())
+        predictor.predict(CUSTOMERS[0], RequestContext())
     with pytest.raises(Unavailable):
-        many(answers, CUSTOMERS[:3])
+        predict_batch(predictor, CUSTOMERS[:3])
     log.close(10)
-    assert logged(tmp_path / "log") == {}
-    assert metric("churn_high_risk_customers_total") == 0
-    assert metric("churn_prediction_latency_seconds_count", endpoint="/predict") == 0
+    assert log_lines(tmp_path / "log") == {}
+    assert metric_value("churn_high_risk_customers_total") == 0
+    assert metric_value("churn_prediction_latency_seconds_count", endpoint="/predict") == 0
 
 
-def test_a_batch_lets_others_have_their_turn(answers: Predictor) -> None:
-    """A request that comes meanwhile waits for one chunk, not for the batch."""
-    turns = 0
+def test_other_requests_run_between_the_chunks_of_a_batch(predictor: Predictor) -> None:
+    """Another request waits for one chunk, not for the whole batch."""
+    runs = 0
 
     async def other() -> None:
-        nonlocal turns
+        nonlocal runs
         while True:
-            turns += 1
+            runs += 1
             await asyncio.sleep(0)
 
     async def both() -> None:
         waiting = asyncio.create_task(other())
-        await answers.predict_batch(CUSTOMERS, RequestContext())
+        await predictor.predict_batch(CUSTOMERS, RequestContext())
         waiting.cancel()
 
     asyncio.run(both())
-    assert turns >= len(CUSTOMERS) // CHUNK
+    assert runs >= len(CUSTOMERS) // CHUNK

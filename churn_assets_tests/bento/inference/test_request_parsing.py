@@ -1,4 +1,4 @@
-"""What is read of a body, and what is said of one that cannot be."""
+"""Bodies are parsed into customers, or refused with every fault."""
 
 import gc
 import json
@@ -7,14 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from churn_service.inference import request_parsing as reading
+from churn_service.inference import request_parsing
 from churn_service.inference.request_parsing import MOST_CUSTOMERS, RequestParser
 from churn_service.problems import CHECKS, Fault, Problem
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from churn_assets_tests.bento.expected import CUSTOMER, MODEL, changed
+from churn_assets_tests.bento.expected_responses import CUSTOMER, MODEL, customer_json_with
 from churn_assets_tests.bentos import CONTRACT, customers
 
 PARSER = RequestParser(CONTRACT)
@@ -33,7 +33,7 @@ FIELDS = st.sampled_from([*CUSTOMER, "nonsense", "a/b~c", ""])
 
 @st.composite
 def bodies(draw: st.DrawFn) -> dict[str, Any]:
-    """A customer with other values in some fields, and without some."""
+    """A customer with other values in some fields, and with some fields missing."""
     body: dict[str, Any] = CUSTOMER | draw(st.dictionaries(FIELDS, VALUES, max_size=3))
     for name in draw(st.sets(st.sampled_from(list(CUSTOMER)), max_size=2)):
         del body[name]
@@ -47,7 +47,7 @@ def refusal(body: bytes) -> Problem:
 
 
 def resolve(document: Any, pointer: str) -> Any:
-    """What a JSON pointer points at, by RFC 6901."""
+    """The value at a JSON pointer, by RFC 6901."""
     assert pointer == "" or pointer.startswith("/")
     for part in pointer.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
@@ -55,13 +55,13 @@ def resolve(document: Any, pointer: str) -> Any:
     return document
 
 
-def holds(fault: Fault, document: Any) -> None:
-    """A fault points at what is there, or at the field that is missing from what is there."""
+def assert_fault_matches(fault: Fault, document: Any) -> None:
+    """A fault has the pointer and the value of a field, or the pointer of a missing field."""
     assert fault.check in CHECKS
     assert fault.detail
     parent, _, name = fault.pointer.rpartition("/")
-    around = resolve(document, parent)
-    if fault.pointer and name in CUSTOMER and name not in around:
+    container = resolve(document, parent)
+    if fault.pointer and name in CUSTOMER and name not in container:
         assert (fault.check, fault.value) == ("complete", None)
     else:
         value = resolve(document, fault.pointer)
@@ -77,7 +77,7 @@ def holds(fault: Fault, document: Any) -> None:
 
 
 def faults_in(body: bytes) -> int:
-    """How many the request model finds."""
+    """Number of faults that the request model finds."""
     try:
         MODEL.model_validate_json(body)
     except ValidationError as error:
@@ -92,20 +92,20 @@ def faults_in(body: bytes) -> int:
 @example(CUSTOMER | {"tenure": 12.5})
 @example(CUSTOMER | {"avg_data_usage": 10**19})
 @settings(max_examples=500)
-def test_every_fault_points_at_its_place(body: dict[str, Any]) -> None:
+def test_every_fault_has_the_pointer_of_its_field(body: dict[str, Any]) -> None:
     text = json.dumps(body).encode()
     count = faults_in(text)
     if count:
         problem = refusal(text)
         assert (problem.kind, len(problem.faults)) == ("validation", count)
         for fault in problem.faults:
-            holds(fault, body)
+            assert_fault_matches(fault, body)
     else:
-        # Nothing became something else: what was read is what was sent, and of the same kind.
-        read = PARSER.parse_customer(text).model_dump()
+        # Nothing is coerced: the parsed values and their types are those of the body.
+        parsed = PARSER.parse_customer(text).model_dump()
         expected = dict.fromkeys(CUSTOMER) | body
-        assert read == expected
-        kinds = {name: isinstance(value, str | bool) for name, value in read.items()}
+        assert parsed == expected
+        kinds = {name: isinstance(value, str | bool) for name, value in parsed.items()}
         assert kinds == {name: isinstance(value, str | bool) for name, value in expected.items()}
 
 
@@ -137,8 +137,8 @@ def test_every_fault_points_at_its_place(body: dict[str, Any]) -> None:
         ("nonsense", "null", "known_fields"),
     ],
 )
-def test_a_fault_is_against_a_check(field: str, value: str, check: str) -> None:
-    [fault] = refusal(changed(field, value)).faults
+def test_each_fault_breaks_one_check(field: str, value: str, check: str) -> None:
+    [fault] = refusal(customer_json_with(field, value)).faults
     assert (fault.pointer, fault.check) == (f"/{field}", check)
 
 
@@ -146,8 +146,10 @@ def test_a_fault_is_against_a_check(field: str, value: str, check: str) -> None:
     ("field", "value"),
     [("age", "18"), ("age", "110"), ("age", "45.0"), ("customer_id", f'"{"x" * 100}"')],
 )
-def test_what_is_at_a_limit_is_read(field: str, value: str) -> None:
-    assert getattr(PARSER.parse_customer(changed(field, value)), field) == json.loads(value)
+def test_values_at_a_limit_are_accepted(field: str, value: str) -> None:
+    assert getattr(PARSER.parse_customer(customer_json_with(field, value)), field) == json.loads(
+        value
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_what_is_at_a_limit_is_read(field: str, value: str) -> None:
     [b"", b" ", b"{", b"{]", b"\xff", b"{'age': 1}", b'{"age": 01}', b"{}{}", b"[" * 10_000,
      "\ufeff{}".encode(), "{}".encode("utf-16"), b'{"customer_id": "\\ud800"}', b'{"age": +1}'],
 )  # fmt: skip
-def test_what_is_no_json_is_malformed(body: bytes) -> None:
+def test_invalid_json_is_malformed(body: bytes) -> None:
     problem = refusal(body)
     assert (problem.kind, list(problem.faults)) == ("malformed", [])
     with pytest.raises(Problem) as caught:
@@ -164,21 +166,21 @@ def test_what_is_no_json_is_malformed(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"text"', b"true"])
-def test_json_that_is_no_object_is_a_fault_of_the_whole(body: bytes) -> None:
+def test_json_that_is_not_an_object_is_a_fault_of_the_whole_body(body: bytes) -> None:
     [fault] = refusal(body).faults
     assert (fault.pointer, fault.check) == ("", "complete" if body == b"null" else "typed")
 
 
-def test_a_text_is_read_where_the_graph_would_not_trim_it() -> None:
-    """The service and the graph mean the same by a space, in all of Unicode."""
+def test_texts_that_the_graph_would_trim_are_refused() -> None:
+    """The service and the graph treat the same Unicode characters as spaces."""
     characters = [chr(code) for code in range(1, 0x3100)] + ["\ufeff", "\U0001f600"]
     trimmed = pc.utf8_trim_whitespace(pa.array(characters)).to_pylist()
-    spaces = {character for character, left in zip(characters, trimmed, strict=True) if not left}
+    spaces = {character for character, rest in zip(characters, trimmed, strict=True) if not rest}
     assert {" ", "\t", "\x1c", "\x85", "\u3000"} < spaces
 
     def refused(text: str) -> bool:
         try:
-            PARSER.parse_customer(changed("location", json.dumps(text)))
+            PARSER.parse_customer(customer_json_with("location", json.dumps(text)))
         except Problem:
             return True
         return False
@@ -190,8 +192,8 @@ def test_a_text_is_read_where_the_graph_would_not_trim_it() -> None:
 
 @st.composite
 def batches(draw: st.DrawFn) -> list[Any]:
-    good = st.sampled_from(customers(5))
-    return draw(st.lists(good | bodies() | VALUES, min_size=1, max_size=6))
+    valid = st.sampled_from(customers(5))
+    return draw(st.lists(valid | bodies() | VALUES, min_size=1, max_size=6))
 
 
 def batch_body(rows: list[Any]) -> bytes:
@@ -200,39 +202,41 @@ def batch_body(rows: list[Any]) -> bytes:
 
 @given(batches())
 @settings(max_examples=300)
-def test_a_batch_is_read_as_its_customers_are(rows: list[Any]) -> None:
-    """Each customer is good or faulty by themselves; to skip keeps exactly the good ones."""
-    good, faults = [], []
+def test_a_batch_is_parsed_like_its_single_customers(rows: list[Any]) -> None:
+    """Each customer is valid or faulty on its own; skipping keeps exactly the valid ones."""
+    valid, faults = [], []
     for i, row in enumerate(rows):
         try:
-            good.append(PARSER.parse_customer(json.dumps(row).encode()))
+            valid.append(PARSER.parse_customer(json.dumps(row).encode()))
         except Problem as problem:
             for fault in problem.faults:
                 faults.append((f"/customers/{i}{fault.pointer}", fault.check, fault.value))
-                holds(Fault(faults[-1][0], "-", fault.check, fault.value), {"customers": rows})
+                assert_fault_matches(
+                    Fault(faults[-1][0], "-", fault.check, fault.value), {"customers": rows}
+                )
     if faults:
         with pytest.raises(Problem) as caught:
             PARSER.parse_batch(batch_body(rows), skip=False)
         assert [(f.pointer, f.check, f.value) for f in caught.value.faults] == faults
         assert caught.value.customers == len(rows)
     else:
-        assert PARSER.parse_batch(batch_body(rows), skip=False).customers == good
-    if good:
-        read = PARSER.parse_batch(batch_body(rows), skip=True)
-        assert read.customers == good
-        assert [(f.pointer, f.check, f.value) for f in read.faults] == faults
-        assert read.skipped == len(rows) - len(good)
+        assert PARSER.parse_batch(batch_body(rows), skip=False).customers == valid
+    if valid:
+        batch = PARSER.parse_batch(batch_body(rows), skip=True)
+        assert batch.customers == valid
+        assert [(f.pointer, f.check, f.value) for f in batch.faults] == faults
+        assert batch.skipped == len(rows) - len(valid)
     else:
         with pytest.raises(Problem):
             PARSER.parse_batch(batch_body(rows), skip=True)
 
 
-def test_skipping_changes_no_number_by_a_bit() -> None:
+def test_skipping_keeps_every_number_to_the_bit() -> None:
     exact = ["0.1", "1e-300", "5e-324", "999.9999999999999", "123.45678901234567", "7"]
-    rows = [changed("avg_data_usage", text).decode() for text in [*exact, "-1"]]
+    rows = [customer_json_with("avg_data_usage", text).decode() for text in [*exact, "-1"]]
     batch = PARSER.parse_batch(('{"customers": [' + ", ".join(rows) + "]}").encode(), skip=True)
-    read = [customer.avg_data_usage for customer in batch.customers]  # type: ignore[attr-defined]
-    assert read == [float(text) for text in exact]
+    parsed = [customer.avg_data_usage for customer in batch.customers]  # type: ignore[attr-defined]
+    assert parsed == [float(text) for text in exact]
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -247,7 +251,7 @@ def test_skipping_changes_no_number_by_a_bit() -> None:
         ([CUSTOMER], ""),
     ],
 )
-def test_a_batch_that_is_wrong_as_a_whole_is_refused(body: Any, pointer: str, skip: bool) -> None:
+def test_an_invalid_batch_is_refused_as_a_whole(body: Any, pointer: str, skip: bool) -> None:
     with pytest.raises(Problem) as caught:
         PARSER.parse_batch(json.dumps(body).encode(), skip=skip)
     assert [fault.pointer for fault in caught.value.faults] == [pointer]
@@ -256,7 +260,7 @@ def test_a_batch_that_is_wrong_as_a_whole_is_refused(body: Any, pointer: str, sk
 
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("number", [MOST_CUSTOMERS - 1, MOST_CUSTOMERS, MOST_CUSTOMERS + 1])
-def test_a_batch_has_so_many_customers_at_most(number: int, skip: bool) -> None:
+def test_number_of_customers_in_a_batch_is_limited(number: int, skip: bool) -> None:
     body = batch_body([CUSTOMER] * number)
     if number <= MOST_CUSTOMERS:
         assert len(PARSER.parse_batch(body, skip=skip).customers) == number
@@ -268,17 +272,17 @@ def test_a_batch_has_so_many_customers_at_most(number: int, skip: bool) -> None:
 
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize(("most", "listed"), [(4, 4), (5, 5), (6, 5)])
-def test_so_many_faults_are_listed_at_most(
+def test_number_of_listed_faults_is_limited(
     most: int, listed: int, skip: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "MOST_FAULTS", most)
+    monkeypatch.setattr(request_parsing, "MOST_FAULTS", most)
     with pytest.raises(Problem) as caught:
         PARSER.parse_batch(batch_body([CUSTOMER | {"age": 1}] * 5), skip=skip)
     assert len(caught.value.faults) == listed
     assert "5 problems" in caught.value.detail
 
 
-def test_fields_that_no_customer_has_are_refused_before_each_is_a_fault() -> None:
+def test_very_many_unknown_fields_are_refused_without_a_fault_each() -> None:
     columns = len(PARSER.customer_model.model_fields)
     allowed = {f"x{i}": 0 for i in range(2 * columns - 1)}
     with pytest.raises(Problem) as caught:
@@ -292,22 +296,22 @@ def test_fields_that_no_customer_has_are_refused_before_each_is_a_fault() -> Non
     assert f"1 customers have {2 * columns - 1 + 99 + 1} fields" in caught.value.detail
 
 
-def test_colons_in_texts_are_no_fields() -> None:
+def test_colons_in_texts_do_not_count_as_fields() -> None:
     colons = CUSTOMER | {"location": ":" * 90}
     assert len(PARSER.parse_batch(batch_body([colons] * 3), skip=False).customers) == 3
 
 
-def test_what_was_refused_is_forgotten_at_once() -> None:
-    def living() -> int:
+def test_refusals_are_freed_without_the_garbage_collector() -> None:
+    def count_problems() -> int:
         return sum(isinstance(one, Problem) for one in gc.get_objects())
 
-    before = living()
+    before = count_problems()
     gc.disable()
     try:
         for skip in (False, True):
             with pytest.raises(Problem):
                 PARSER.parse_batch(batch_body([CUSTOMER | {"age": 1}] * 3), skip=skip)
-        after = living()
+        after = count_problems()
     finally:
         gc.enable()
     assert after == before

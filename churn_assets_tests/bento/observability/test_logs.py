@@ -1,4 +1,4 @@
-"""Requests are logged as JSON lines, by a thread, and a log that stalls stalls no request."""
+"""A thread logs requests as JSON lines, and a stalled log delays no request."""
 
 import fcntl
 import io
@@ -25,12 +25,12 @@ PARENT = "00f067aa0ba902b7"
 MOMENT = 1_772_366_400.25
 
 
-def put(log: RequestLog, status: int = 200, **told: Any) -> None:
-    about = {"request_id": "r1", "key_id": "crm", "trace_id": TRACE}
-    log.put(MOMENT, "POST", "/predict", status, 0.0012345, **(about | told))
+def put(log: RequestLog, status: int = 200, **changes: Any) -> None:
+    ids = {"request_id": "r1", "key_id": "crm", "trace_id": TRACE}
+    log.put(MOMENT, "POST", "/predict", status, 0.0012345, **(ids | changes))
 
 
-def written(path: Path) -> list[dict[str, Any]]:
+def log_lines(path: Path) -> list[dict[str, Any]]:
     raw = path.read_bytes()
     assert not raw or raw.endswith(b"\n")
     return [json.loads(line) for line in raw.splitlines()]
@@ -44,14 +44,14 @@ def file(tmp_path: Path) -> Iterator[IO[bytes]]:
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """A pipe of one page: its two ends, the one to read first."""
+    """The read end and the write end of a pipe of one page."""
     ends = os.pipe()
     fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, 4096)
     with os.fdopen(ends[0], "rb", buffering=0) as reader, os.fdopen(ends[1], "wb") as writer:
         yield reader, writer
 
 
-def lines_of(reader: IO[bytes], count: int) -> list[dict[str, Any]]:
+def read_lines(reader: IO[bytes], count: int) -> list[dict[str, Any]]:
     received = b""
     while received.count(b"\n") < count:
         received += reader.read(9_999)
@@ -67,7 +67,7 @@ def test_a_request_is_one_line(tmp_path: Path, file: IO[bytes]) -> None:
     put(log, customers=1)
     put(log, 422, key_id="", trace_id="", request_id='"\n\u2028', error_type="validation")
     log.close()
-    assert written(tmp_path / "log") == [
+    assert log_lines(tmp_path / "log") == [
         {
             "time": "2026-03-01T12:00:00.250Z",
             "level": "INFO",
@@ -116,13 +116,13 @@ def test_levels_below_the_setting_are_not_written(
     for status in (200, 399, 400, 499, 500, 503):
         put(log, status)
     log.close()
-    lines = written(tmp_path / "log")
+    lines = log_lines(tmp_path / "log")
     assert [line["status"] for line in lines] == expected
     names = {2: "INFO", 3: "INFO", 4: "WARNING", 5: "ERROR"}
     assert all(line["level"] == names[line["status"] // 100] for line in lines)
 
 
-def test_stderr_is_where_it_goes() -> None:
+def test_the_default_stream_is_stderr() -> None:
     code = """
 from churn_service.observability.logs import RequestLog
 log = RequestLog("INFO"); log.start()
@@ -132,16 +132,18 @@ log.put(0.5, "GET", "/health", 200, 0, request_id="", key_id="", trace_id=""); l
 
 
 @pytest.mark.parametrize("count", [0, 1, CHUNK, CHUNK + 1, 1000])
-def test_close_writes_what_waits_in_order(tmp_path: Path, file: IO[bytes], count: int) -> None:
+def test_close_writes_the_waiting_lines_in_order(
+    tmp_path: Path, file: IO[bytes], count: int
+) -> None:
     log = RequestLog("INFO", file)
     log.start()
     for i in range(count):
         put(log, customers=i)
     log.close()
-    assert [line["customers"] for line in written(tmp_path / "log")] == list(range(count))
+    assert [line["customers"] for line in log_lines(tmp_path / "log")] == list(range(count))
 
 
-def test_a_stalled_pipe_blocks_nobody_and_what_was_dropped_is_said(
+def test_a_stalled_pipe_delays_no_request_and_dropped_lines_are_reported(
     pipe: tuple[IO[bytes], IO[bytes]],
 ) -> None:
     reader, writer = pipe
@@ -160,12 +162,12 @@ def test_a_stalled_pipe_blocks_nobody_and_what_was_dropped_is_said(
     writer.close()
     reading.join()
     lines = [json.loads(line) for line in b"".join(received).splitlines()]
-    told = [line for line in lines if "dropped" in line]
-    assert len(told) == 1
-    assert set(told[0]) == {"time", "level", "logger", "message", "dropped"}
-    assert (told[0]["level"], told[0]["logger"]) == ("ERROR", "churn.request")
-    assert told[0]["dropped"] >= 900
-    assert len(lines) - 1 + told[0]["dropped"] == QUEUE + 1_001
+    reports = [line for line in lines if "dropped" in line]
+    assert len(reports) == 1
+    assert set(reports[0]) == {"time", "level", "logger", "message", "dropped"}
+    assert (reports[0]["level"], reports[0]["logger"]) == ("ERROR", "churn.request")
+    assert reports[0]["dropped"] >= 900
+    assert len(lines) - 1 + reports[0]["dropped"] == QUEUE + 1_001
 
 
 def test_close_gives_up_on_a_stalled_pipe(pipe: tuple[IO[bytes], IO[bytes]]) -> None:
@@ -177,10 +179,10 @@ def test_close_gives_up_on_a_stalled_pipe(pipe: tuple[IO[bytes], IO[bytes]]) -> 
     start = time.monotonic()
     log.close(0.2)
     assert 0.2 <= time.monotonic() - start < 1
-    lines_of(reader, 1_000)
+    read_lines(reader, 1_000)
 
 
-def test_a_pipe_that_others_made_non_blocking_is_waited_for(
+def test_the_thread_waits_for_a_pipe_that_others_made_non_blocking(
     pipe: tuple[IO[bytes], IO[bytes]],
 ) -> None:
     reader, writer = pipe
@@ -190,23 +192,23 @@ def test_a_pipe_that_others_made_non_blocking_is_waited_for(
     for _ in range(100):
         put(log)
     time.sleep(0.1)
-    assert all(line["status"] == 200 for line in lines_of(reader, 100))
+    assert all(line["status"] == 200 for line in read_lines(reader, 100))
     log.close()
 
 
 def test_lines_of_several_workers_do_not_mix(pipe: tuple[IO[bytes], IO[bytes]]) -> None:
     reader, writer = pipe
-    both = [RequestLog("INFO", writer) for _ in range(2)]
-    for log in both:
+    both_logs = [RequestLog("INFO", writer) for _ in range(2)]
+    for log in both_logs:
         log.start()
         for _ in range(500):
             put(log)
-    assert all(line["request_id"] == "r1" for line in lines_of(reader, 1_000))
-    for log in both:
+    assert all(line["request_id"] == "r1" for line in read_lines(reader, 1_000))
+    for log in both_logs:
         log.close()
 
 
-def test_a_full_disk_is_said_once_there_is_room(tmp_path: Path) -> None:
+def test_lines_lost_on_a_full_disk_are_reported_once_there_is_room(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full, (tmp_path / "log").open("wb") as file:
         log = RequestLog("INFO", full)
         log.start()
@@ -218,7 +220,7 @@ def test_a_full_disk_is_said_once_there_is_room(tmp_path: Path) -> None:
         log._fd = file.fileno()
         put(log, customers=7)
         log.close()
-    # What may be half a line is ended first.
+    # A newline first ends what may be half a line.
     raw = (tmp_path / "log").read_bytes()
     assert raw.startswith(b"\n{")
     lines = [json.loads(line) for line in raw.splitlines()[1:]]
@@ -233,24 +235,24 @@ def test_a_stream_without_a_descriptor_is_refused() -> None:
 
 def test_put_takes_microseconds(file: IO[bytes]) -> None:
     log = RequestLog("INFO", file)
-    taken = min(timeit.repeat(lambda: put(log), number=2_000, repeat=5)) / 2_000
-    # A wide margin for a busy machine; it is about one microsecond.
-    assert taken < 10e-6
+    seconds = min(timeit.repeat(lambda: put(log), number=2_000, repeat=5)) / 2_000
+    # About one microsecond; the limit has a wide margin for a busy machine.
+    assert seconds < 10e-6
 
 
 @given(st.lists(st.integers(1, 3 * PIPE_BUF // 2), min_size=1))
-def test_pieces_are_what_a_pipe_takes_at_once(sizes: list[int]) -> None:
+def test_pieces_fit_into_an_atomic_write_to_a_pipe(sizes: list[int]) -> None:
     lines = [b"x" * (size - 1) + b"\n" for size in sizes]
     pieces = list(logs._pieces(lines))
     assert b"".join(pieces) == b"".join(lines)
-    # Room for one newline more is left.
+    # Each piece leaves room for one more newline.
     assert all(len(piece) < PIPE_BUF or piece in lines for piece in pieces)
 
 
 # The queue below both logs
 
 
-def test_a_failure_to_write_loses_its_rows_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_write_loses_only_its_rows(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[int] = []
     lost: list[tuple[str, int]] = []
 
@@ -260,7 +262,7 @@ def test_a_failure_to_write_loses_its_rows_only(caplog: pytest.LogCaptureFixture
         seen.extend(rows)
 
     queue: WriteQueue[int, int] = WriteQueue(
-        "numbers", 1_000, range, write, lambda *told: lost.append(told)
+        "numbers", 1_000, range, write, lambda *loss: lost.append(loss)
     )
     queue.put(CHUNK + 5, CHUNK + 5)
     queue.start()
@@ -271,7 +273,7 @@ def test_a_failure_to_write_loses_its_rows_only(caplog: pytest.LogCaptureFixture
 
 
 @given(st.lists(st.integers(0, 200), max_size=20), st.integers(0, 500))
-def test_what_is_put_is_written_or_lost(sizes: list[int], limit: int) -> None:
+def test_every_row_is_written_or_counted_as_lost(sizes: list[int], limit: int) -> None:
     rows: list[int] = []
     lost: list[int] = []
     queue: WriteQueue[int, int] = WriteQueue(
@@ -295,7 +297,7 @@ def test_what_is_put_is_written_or_lost(sizes: list[int], limit: int) -> None:
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
         f"00-{TRACE}-{PARENT}-ff",
-        # A later version may say more behind a dash.
+        # A later version may add fields after a dash.
         f"01-{TRACE}-{PARENT}-01",
         f"cc-{TRACE}-{PARENT}-01-what-the-future-will-be-like",
         f"fe-{TRACE}-{PARENT}-01-",
@@ -339,12 +341,12 @@ def test_a_valid_traceparent_has_a_trace_id(header: str) -> None:
         f"00-{TRACE[:-1]}٣-{PARENT}-01",
     ],
 )
-def test_an_invalid_traceparent_has_none(header: str | None) -> None:
+def test_an_invalid_traceparent_has_no_trace_id(header: str | None) -> None:
     assert trace_id(header) == ""
 
 
 @given(st.text() | st.from_regex(r"\A[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"))
-def test_a_trace_id_is_taken_as_it_stands(header: str) -> None:
+def test_a_trace_id_is_not_changed(header: str) -> None:
     found = trace_id(header)
     assert found == "" or found == header[3:35]
 
@@ -358,13 +360,15 @@ def test_a_trace_id_is_taken_as_it_stands(header: str) -> None:
         (1_772_366_400.9999998, "2026-03-01T12:00:01.000Z", "2026-03-01T12:00:01.000000Z"),
     ],
 )
-def test_times_are_utc_to_the_digit(moment: float, milliseconds: str, microseconds: str) -> None:
+def test_iso_time_is_utc_with_exact_digits(
+    moment: float, milliseconds: str, microseconds: str
+) -> None:
     assert iso_time(moment, "milliseconds") == milliseconds
     assert iso_time(moment, "microseconds") == microseconds
 
 
 @given(st.floats(0, 4e9))
-def test_times_are_of_one_width(moment: float) -> None:
+def test_iso_time_has_a_fixed_width(moment: float) -> None:
     assert len(iso_time(moment, "milliseconds")) == len("2026-03-01T12:00:00.250Z")
     assert len(iso_time(moment, "microseconds")) == len("2026-03-01T12:00:00.250000Z")
 
@@ -373,7 +377,7 @@ def test_times_are_of_one_width(moment: float) -> None:
 
 
 def run(code: str) -> str:
-    """What a process that runs `code` writes to stderr."""
+    """The stderr of a process that runs `code`."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=30
@@ -393,26 +397,26 @@ from churn_service.observability.logs import configure
 configure("{level}")
 configure("{level}")
 service.debug("fine")
-service.info("told %d", 1)
+service.info("number %d", 1)
 child.warning("from BentoML")
 logging.getLogger("uvicorn.error").warning("from uvicorn", extra={{"color_message": "red"}})
 logging.getLogger("uvicorn.access").error("GET /")
 try:
     1 / 0
 except ZeroDivisionError:
-    service.exception("a fault", extra={{"trace_id": "t"}})
+    service.exception("an error", extra={{"trace_id": "t"}})
 """
 
 
 @pytest.mark.parametrize(("level", "skipped"), [("DEBUG", 0), ("INFO", 1), ("WARNING", 2)])
-def test_loggers_speak_json_once(level: str, skipped: int) -> None:
+def test_loggers_write_each_message_once_as_json(level: str, skipped: int) -> None:
     lines = [json.loads(line) for line in run(LOGGERS.format(level=level)).splitlines()]
     expected = [
         ("DEBUG", "churn.service", "fine"),
-        ("INFO", "churn.service", "told 1"),
+        ("INFO", "churn.service", "number 1"),
         ("WARNING", "bentoml.access", "from BentoML"),
         ("WARNING", "uvicorn.error", "from uvicorn"),
-        ("ERROR", "churn.service", "a fault"),
+        ("ERROR", "churn.service", "an error"),
     ]
     found = [(line["level"], line["logger"], line["message"]) for line in lines]
     assert found == expected[skipped:]
@@ -421,7 +425,7 @@ def test_loggers_speak_json_once(level: str, skipped: int) -> None:
     assert "ZeroDivisionError" in lines[-1]["exc_info"]
 
 
-def test_times_are_utc() -> None:
+def test_times_of_loggers_are_utc() -> None:
     code = """
 import logging, os, time
 os.environ["TZ"] = "Asia/Kathmandu"; time.tzset()
@@ -430,5 +434,5 @@ configure("INFO")
 logging.getLogger("churn.service").info("now")
 """
     before = iso_time(time.time() - 0.001, "milliseconds")
-    said = json.loads(run(code))["time"]
-    assert before <= said <= iso_time(time.time(), "milliseconds")
+    logged = json.loads(run(code))["time"]
+    assert before <= logged <= iso_time(time.time(), "milliseconds")

@@ -1,4 +1,4 @@
-"""Every metric has the value it should have after a known sequence of requests in real workers."""
+"""Every metric has the expected value after a known sequence of requests in real processes."""
 
 import math
 import os
@@ -17,18 +17,18 @@ from churn_service.problems import CHECKS, STATUS
 from prometheus_client.parser import text_string_to_metric_families
 
 from churn_assets.contracts.card import Estimate
-from churn_assets_tests.bento.metric_workers import (
+from churn_assets_tests.bento.metrics_processes import (
     CARD,
     INHERIT,
-    MANY,
-    ONE,
+    PREDICT,
+    PREDICT_BATCH,
+    MetricsProcess,
     Values,
-    Worker,
     collected,
+    metrics_processes,
     scrape,
     value,
     values,
-    workers,
 )
 
 FIRST = [0.05, 0.1, 0.19, 0.2, 0.39, 0.4, 0.9]
@@ -38,9 +38,9 @@ BATCH = [0.01] * 100 + [0.3] * 60 + [0.95] * 40
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """What is scraped after a known sequence in three workers, asked of the one that idled."""
+    """The metrics after a known sequence in three processes, scraped from the idle one."""
     folder = tmp_path_factory.mktemp("prometheus")
-    with workers(folder, 3) as (first, second, idle):
+    with metrics_processes(folder, 3) as (first, second, idle):
         first.predict(*FIRST, seconds=0.0001)
         first.predict(0.05, degraded=True, unknown=["location", "device"], seconds=0.00011)
         first.call("refused", "validation", 0.003, {"in_range": 1, "typed": 1})
@@ -79,19 +79,19 @@ def test_model_is_named_with_its_contract(seen: Values) -> None:
     )
 
 
-def test_accuracy_is_the_card_s(seen: Values) -> None:
+def test_accuracy_comes_from_the_card(seen: Values) -> None:
     assert value(seen, "churn_model_accuracy") == 0.875
 
 
 @pytest.mark.parametrize(
     ("endpoint", "risk", "count"),
     [
-        (ONE, "low", 4),  # 0.05, 0.1, 0.19 and the degraded one
-        (ONE, "medium", 3),  # 0.2, 0.39 twice
-        (ONE, "high", 3),
-        (MANY, "low", 100),
-        (MANY, "medium", 60),
-        (MANY, "high", 41),
+        (PREDICT, "low", 4),  # 0.05, 0.1, 0.19 and the degraded prediction
+        (PREDICT, "medium", 3),  # 0.2, 0.39 twice
+        (PREDICT, "high", 3),
+        (PREDICT_BATCH, "low", 100),
+        (PREDICT_BATCH, "medium", 60),
+        (PREDICT_BATCH, "high", 41),
     ],
 )
 def test_predictions_are_counted_by_customer(
@@ -115,15 +115,15 @@ def test_unknown_categories_are_counted_by_column(seen: Values) -> None:
 
 
 def test_latency_is_counted_by_request(seen: Values) -> None:
-    """Below, at and above a bucket's bound; 6 s is beyond them all."""
+    """Latencies below, at and above a bucket's bound; 6 s is above all bounds."""
     name, bounds = "churn_prediction_latency_seconds", [str(bound) for bound in LATENCY_BUCKETS]
-    buckets = {le: value(seen, f"{name}_bucket", endpoint=ONE, le=le) for le in bounds}
+    buckets = {le: value(seen, f"{name}_bucket", endpoint=PREDICT, le=le) for le in bounds}
     assert buckets == {"0.0001": 7} | dict.fromkeys(bounds[1:], 8)
-    assert value(seen, f"{name}_bucket", endpoint=ONE, le="+Inf") == 10
-    assert value(seen, f"{name}_count", endpoint=ONE) == 10
-    assert value(seen, f"{name}_sum", endpoint=ONE) == pytest.approx(7e-4 + 1.1e-4 + 12)
-    assert value(seen, f"{name}_count", endpoint=MANY) == 2
-    assert value(seen, f"{name}_sum", endpoint=MANY) == pytest.approx(0.03)
+    assert value(seen, f"{name}_bucket", endpoint=PREDICT, le="+Inf") == 10
+    assert value(seen, f"{name}_count", endpoint=PREDICT) == 10
+    assert value(seen, f"{name}_sum", endpoint=PREDICT) == pytest.approx(7e-4 + 1.1e-4 + 12)
+    assert value(seen, f"{name}_count", endpoint=PREDICT_BATCH) == 2
+    assert value(seen, f"{name}_sum", endpoint=PREDICT_BATCH) == pytest.approx(0.03)
 
 
 def test_batches_are_counted_by_size(seen: Values) -> None:
@@ -155,16 +155,16 @@ def test_losses_of_the_prediction_log_are_counted(seen: Values) -> None:
     assert value(seen, "churn_breaker_opened_total") == 2
 
 
-def test_predicted_rate_is_of_all_workers(seen: Values) -> None:
+def test_predicted_rate_covers_all_workers(seen: Values) -> None:
     assert value(seen, "churn_predicted_rate") == pytest.approx(44 / 211, rel=1e-12)
 
 
-def everyone() -> list[float]:
+def all_probabilities() -> list[float]:
     return [*FIRST, 0.05, *SECOND, *BATCH, 0.5]
 
 
-def test_drift_is_of_all_workers(seen: Values) -> None:
-    served = Counter(int(np.digitize(p, CARD.scores.edges)) for p in everyone())
+def test_drift_covers_all_workers(seen: Values) -> None:
+    served = Counter(int(np.digitize(p, CARD.scores.edges)) for p in all_probabilities())
     counts = tuple(served[number] for number in range(4))
     assert counts == (102, 2, 63, 44)
     expected = sum(
@@ -174,8 +174,8 @@ def test_drift_is_of_all_workers(seen: Values) -> None:
     assert value(seen, "churn_model_drift_score") == pytest.approx(expected, rel=1e-12)
 
 
-def test_quality_is_of_all_customers_that_were_checked(seen: Values) -> None:
-    """211 were scored; refused were 1 and 10, skipped were 3."""
+def test_data_quality_covers_all_checked_customers(seen: Values) -> None:
+    """225 customers: 211 scored, 1 and 10 refused, 3 skipped."""
     faulty = {"complete": 2, "typed": 1, "in_range": 2, "known_fields": 3, "known_categories": 5}
     found = {
         check: value(seen, "churn_input_data_quality_score", check_type=check) for check in CHECKS
@@ -184,7 +184,7 @@ def test_quality_is_of_all_customers_that_were_checked(seen: Values) -> None:
 
 
 def test_text_is_well_formed(text: str) -> None:
-    """As `promtool check metrics` has it: help and type once each, units, suffixes."""
+    """As for `promtool check metrics`: help and type once each, units, suffixes."""
     families = list(text_string_to_metric_families(text))
     assert text.endswith("\n")
     assert len({family.name for family in families}) == len(families)
@@ -199,27 +199,27 @@ def test_text_is_well_formed(text: str) -> None:
     assert {name.removesuffix("_total") for name in HELP} == {family.name for family in families}
 
 
-def test_buckets_are_where_the_service_answers() -> None:
+def test_buckets_cover_the_latencies_and_batch_sizes_of_the_service() -> None:
     assert (LATENCY_BUCKETS[0], LATENCY_BUCKETS[-1]) == (0.0001, 5.0)
     assert (BATCH_BUCKETS[0], BATCH_BUCKETS[-1]) == (1, 10_000)
     for buckets in (LATENCY_BUCKETS, BATCH_BUCKETS):
         assert all(1.5 < high / low < 3 for low, high in pairwise(buckets))
 
 
-def test_before_the_first_request_shares_are_not_known(tmp_path: Path) -> None:
+def test_shares_are_nan_before_the_first_request(tmp_path: Path) -> None:
     undefined = CARD.model_copy(update={"metrics": {"accuracy": Estimate(value=None)}})
-    with workers(tmp_path, 1, undefined) as (worker,):
+    with metrics_processes(tmp_path, 1, undefined) as (worker,):
         seen = values(scrape(tmp_path, worker))
     for name in ("churn_model_drift_score", "churn_predicted_rate", "churn_model_accuracy"):
         assert math.isnan(value(seen, name))
     for check in CHECKS:
         assert math.isnan(value(seen, "churn_input_data_quality_score", check_type=check))
-    labels = {"model_version": "7", "endpoint": ONE, "risk_category": "high"}
+    labels = {"model_version": "7", "endpoint": PREDICT, "risk_category": "high"}
     assert value(seen, "churn_predictions_total", **labels) == 0
 
 
 def test_drift_needs_enough_customers_of_all_workers(tmp_path: Path) -> None:
-    with workers(tmp_path, 2) as (one, other):
+    with metrics_processes(tmp_path, 2) as (one, other):
         one.predict(*[0.3] * (LEAST_FOR_DRIFT // 2))
         other.predict(*[0.3] * (LEAST_FOR_DRIFT // 2 - 1))
         other.call("before_scrape")
@@ -234,8 +234,8 @@ def test_drift_needs_enough_customers_of_all_workers(tmp_path: Path) -> None:
     assert value(above, "churn_model_drift_score") == expected
 
 
-def test_window_is_of_the_last_thousand_of_each_worker(tmp_path: Path) -> None:
-    with workers(tmp_path, 2) as (one, other):
+def test_windows_hold_the_last_thousand_customers_of_each_worker(tmp_path: Path) -> None:
+    with metrics_processes(tmp_path, 2) as (one, other):
         other.predict_batch([0.9] * 500 + [0.0] * WINDOW)
         other.call("before_scrape")
         one.predict(*[0.9] * WINDOW)
@@ -246,8 +246,8 @@ def test_window_is_of_the_last_thousand_of_each_worker(tmp_path: Path) -> None:
     assert value(beyond, "churn_predicted_rate") == 999 / 2000
 
 
-def test_other_workers_are_late_by_less_than_a_second(tmp_path: Path) -> None:
-    with workers(tmp_path, 2) as (busy, scraped):
+def test_counts_of_other_workers_are_less_than_a_second_late(tmp_path: Path) -> None:
+    with metrics_processes(tmp_path, 2) as (busy, scraped):
         busy.predict(0.9)
         early = values(scrape(tmp_path, scraped))
         time.sleep(0.7)
@@ -264,16 +264,16 @@ def test_other_workers_are_late_by_less_than_a_second(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reaped", [False, True])
 def test_killed_worker_keeps_its_counts_and_leaves_the_shares(tmp_path: Path, reaped: bool) -> None:
-    with workers(tmp_path, 2) as (victim, survivor):
+    with metrics_processes(tmp_path, 2) as (victim, survivor):
         victim.predict(*[0.9] * 300)
         victim.call("before_scrape")
         survivor.predict(0.9, 0.1)
         before = values(scrape(tmp_path, survivor))
         os.kill(victim.process.pid, signal.SIGKILL)
-        # Until its parent asks for it, a killed process is there as a zombie.
+        # A killed process is a zombie until its parent waits for it.
         waited = os.WEXITED if reaped else os.WEXITED | os.WNOWAIT
         os.waitid(os.P_PID, victim.process.pid, waited)
-        with workers(tmp_path, 1) as (successor,):
+        with metrics_processes(tmp_path, 1) as (successor,):
             successor.predict(0.1)
             successor.call("before_scrape")
             after = values(scrape(tmp_path, survivor))
@@ -285,12 +285,12 @@ def test_killed_worker_keeps_its_counts_and_leaves_the_shares(tmp_path: Path, re
     assert list(tmp_path.glob(f"counter_{victim.process.pid}.db"))
 
 
-def test_worker_with_the_number_of_a_dead_one_starts_with_empty_windows(tmp_path: Path) -> None:
-    """Numbers of processes come again; then `prometheus_client` goes on in the old files."""
-    with workers(tmp_path, 1) as (dead,):
+def test_worker_with_the_process_id_of_a_dead_one_starts_with_empty_windows(tmp_path: Path) -> None:
+    """Process ids are reused; then `prometheus_client` continues in the old files."""
+    with metrics_processes(tmp_path, 1) as (dead,):
         dead.predict(*[0.9] * 300)
         dead.call("before_scrape")
-    heir = Worker(tmp_path, before=INHERIT)
+    heir = MetricsProcess(tmp_path, before=INHERIT)
     try:
         untouched = values(collected(tmp_path))
         heir.predict(0.1)
@@ -303,9 +303,9 @@ def test_worker_with_the_number_of_a_dead_one_starts_with_empty_windows(tmp_path
     assert len(list(tmp_path.glob("counter_*.db"))) == 1
 
 
-def test_disk_for_the_metrics_is_taken_at_the_start(tmp_path: Path) -> None:
-    """A process that writes to the map of a file for which there is no room is killed."""
-    with workers(tmp_path, 1):
+def test_disk_space_for_the_metrics_is_reserved_at_the_start(tmp_path: Path) -> None:
+    """A process is killed if it writes to a mapped file for which the disk has no room."""
+    with metrics_processes(tmp_path, 1):
         files = [file.stat() for file in tmp_path.glob("*.db")]
     assert len(files) == 4
     assert all(file.st_blocks * 512 >= RESERVED_BYTES for file in files)

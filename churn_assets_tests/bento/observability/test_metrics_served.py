@@ -1,6 +1,6 @@
-"""Every metric of a real server has the value it should have after known requests.
+"""Every metric of a real server has the expected value after known requests.
 
-Once with one worker, step by step, and once with two workers that both had a part in it.
+One test has one worker and checks after several steps; the other has two workers.
 """
 
 import json
@@ -19,11 +19,15 @@ from churn_service.problems import CHECKS, STATUS
 from prometheus_client.parser import text_string_to_metric_families
 
 from churn_assets.adapters.bentos import BentoStore, BuiltBento
-from churn_assets_tests.bento.expected import changed, faulty_batch, probability
-from churn_assets_tests.bento.served import JSON, Served, served
+from churn_assets_tests.bento.expected_responses import (
+    customer_json_with,
+    expected_probability,
+    faulty_batch,
+)
+from churn_assets_tests.bento.served_bento import JSON, ServedBento, served_bento
 from churn_assets_tests.bentos import SCORER, customers, model_card
 
-ONE, MANY, SKIP = "/predict", "/predict/batch", "/predict/batch?on_error=skip"
+PREDICT, PREDICT_BATCH, SKIP_FAULTY = "/predict", "/predict/batch", "/predict/batch?on_error=skip"
 CARD = model_card()
 SEEN = set(SCORER.codes["location"])
 WINDOW, LEAST_FOR_DRIFT = 1_000, 200
@@ -49,7 +53,7 @@ def sample(name: str, /, **labels: str) -> Sample:
     return name, frozenset(labels.items())
 
 
-def scrape(server: Served) -> dict[Sample, float]:
+def scrape(server: ServedBento) -> dict[Sample, float]:
     """Every sample of /metrics."""
     text = server.client.get("/metrics").text
     families = list(text_string_to_metric_families(text))
@@ -63,14 +67,16 @@ def scrape(server: Served) -> dict[Sample, float]:
 
 @dataclass
 class Tally:
-    """What the requests so far must come to, counted by hand.
+    """The expected metrics after the requests so far.
 
     Attributes:
-        risks: customers scored, by endpoint and risk category.
-        requests: answered with predictions, by endpoint.
-        batches: customers scored of each batch.
-        probabilities: of the customers scored.
-        checked: of every customer that was looked at, the checks that they did not pass.
+        risks: Number of scored customers, by endpoint and risk category.
+        requests: Number of requests with predictions, by endpoint.
+        batches: Number of scored customers in each batch.
+        unknown: Number of scored customers with an unknown location.
+        errors: Number of refused requests, by type of problem.
+        probabilities: Probabilities of the scored customers.
+        checked: Failed checks of every checked customer.
     """
 
     risks: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -81,22 +87,24 @@ class Tally:
     probabilities: list[float] = field(default_factory=list)
     checked: list[set[str]] = field(default_factory=list)
 
-    def scored(self, endpoint: str, asked: list[dict[str, Any]]) -> None:
-        given = [probability(customer) for customer in asked]
-        self.risks.update((endpoint, CARD.risk_category(one)) for one in given)
+    def scored(self, endpoint: str, customers: list[dict[str, Any]]) -> None:
+        """Counts a request whose customers were all scored."""
+        probabilities = [expected_probability(customer) for customer in customers]
+        self.risks.update((endpoint, CARD.risk_category(one)) for one in probabilities)
         self.requests[endpoint] += 1
-        self.batches += [len(asked)] if endpoint == MANY else []
-        strange = [customer["location"] not in SEEN for customer in asked]
-        self.unknown += sum(strange)
-        self.probabilities += given
-        self.checked += [{"known_categories"} if one else set() for one in strange]
+        self.batches += [len(customers)] if endpoint == PREDICT_BATCH else []
+        unknown = [customer["location"] not in SEEN for customer in customers]
+        self.unknown += sum(unknown)
+        self.probabilities += probabilities
+        self.checked += [{"known_categories"} if one else set() for one in unknown]
 
     def refused(self, kind: str, *customers: set[str]) -> None:
-        """Counts a request, and the checks that each customer of it did not pass."""
+        """Counts a refused request, and the checks that each of its customers failed."""
         self.errors[kind] += 1
         self.checked += customers
 
     def totals(self) -> dict[Sample, float]:
+        """Expected values of the counters, the counts and the model's gauges."""
         high = sum(count for (_, risk), count in self.risks.items() if risk == "high")
         info = {"name": CARD.name, "version": CARD.version}
         contract = {"contract": CARD.contract_name, "contract_version": CARD.contract_version}
@@ -119,12 +127,15 @@ class Tally:
                     endpoint=endpoint,
                     risk_category=risk,
                 ): self.risks[endpoint, risk]
-                for endpoint in (ONE, MANY)
+                for endpoint in (PREDICT, PREDICT_BATCH)
                 for risk in ("low", "medium", "high")
             }
             | {
                 sample("churn_prediction_latency_seconds_count", endpoint=endpoint): count
-                for endpoint, count in ((ONE, self.requests[ONE]), (MANY, self.requests[MANY]))
+                for endpoint, count in (
+                    (PREDICT, self.requests[PREDICT]),
+                    (PREDICT_BATCH, self.requests[PREDICT_BATCH]),
+                )
             }
             | {
                 sample("churn_prediction_errors_total", error_type=kind): self.errors[kind]
@@ -133,15 +144,18 @@ class Tally:
         )
 
     def shares(self) -> dict[Sample, float]:
-        given, checked = self.probabilities[-WINDOW:], self.checked[-WINDOW:]
+        """Expected values of the shares over the last thousand customers."""
+        probabilities, checked = self.probabilities[-WINDOW:], self.checked[-WINDOW:]
         low, high = CARD.scores.edges
-        bins = Counter((one >= low) + (one >= high) for one in given)
-        enough = len(given) >= LEAST_FOR_DRIFT
+        bins = Counter((one >= low) + (one >= high) for one in probabilities)
+        enough = len(probabilities) >= LEAST_FOR_DRIFT
         drift = CARD.scores.stability_index((bins[0], bins[1], bins[2])) if enough else math.nan
-        leave = sum(one >= CARD.threshold for one in given)
+        churning = sum(one >= CARD.threshold for one in probabilities)
         return {
             sample("churn_model_drift_score"): drift,
-            sample("churn_predicted_rate"): leave / len(given) if given else math.nan,
+            sample("churn_predicted_rate"): churning / len(probabilities)
+            if probabilities
+            else math.nan,
         } | {
             sample("churn_input_data_quality_score", check_type=check): (
                 sum(check not in faults for faults in checked) / len(checked)
@@ -152,7 +166,7 @@ class Tally:
         }
 
     def differences(self, read: dict[Sample, float]) -> dict[Sample, Any]:
-        """What a scrape has, and should have, where these are not the same."""
+        """Scraped and expected value of each sample where they differ."""
         return {
             key: (read.get(key), value)
             for key, value in (self.totals() | self.shares()).items()
@@ -161,16 +175,16 @@ class Tally:
 
 
 def known_requests(tally: Tally) -> Iterator[Request]:
-    """Requests of every kind, each counted in `tally` as it is given out."""
-    asked = iter(customers(400))
+    """Yields requests of every kind, and counts each in `tally`."""
+    remaining = iter(customers(400))
     for _ in range(169):
-        customer = next(asked)
-        tally.scored(ONE, [customer])
-        yield "POST", ONE, json.dumps(customer).encode()
+        customer = next(remaining)
+        tally.scored(PREDICT, [customer])
+        yield "POST", PREDICT, json.dumps(customer).encode()
     for size in (30, 1, 2, 48):
-        batch = [next(asked) for _ in range(size)]
-        tally.scored(MANY, batch)
-        yield "POST", MANY, json.dumps({"customers": batch}).encode()
+        batch = [next(remaining) for _ in range(size)]
+        tally.scored(PREDICT_BATCH, batch)
+        yield "POST", PREDICT_BATCH, json.dumps({"customers": batch}).encode()
     for name, value, check in (
         ("age", '"42"', "typed"),
         ("age", "17", "in_range"),
@@ -180,21 +194,21 @@ def known_requests(tally: Tally) -> Iterator[Request]:
         ("nonsense", "1", "known_fields"),
     ):
         tally.refused("validation", {check})
-        yield "POST", ONE, changed(name, value)
+        yield "POST", PREDICT, customer_json_with(name, value)
     tally.refused("validation", {"complete"})
-    yield "POST", ONE, b"{}"
+    yield "POST", PREDICT, b"{}"
     batch = faulty_batch()["customers"]
-    wrong = {"in_range", "typed"}, {"known_fields"}
-    tally.refused("validation", *wrong, set(), set(), set())
-    yield "POST", MANY, json.dumps({"customers": batch}).encode()
-    tally.scored(MANY, batch[::2])
-    tally.checked += wrong
-    yield "POST", SKIP, json.dumps({"customers": batch}).encode()
+    failed_checks = {"in_range", "typed"}, {"known_fields"}
+    tally.refused("validation", *failed_checks, set(), set(), set())
+    yield "POST", PREDICT_BATCH, json.dumps({"customers": batch}).encode()
+    tally.scored(PREDICT_BATCH, batch[::2])
+    tally.checked += failed_checks
+    yield "POST", SKIP_FAULTY, json.dumps({"customers": batch}).encode()
     for kind, *request in (
-        ("malformed", "POST", ONE, b"{"),
-        ("too-large", "POST", ONE, b" " * (2**16 + 1)),
+        ("malformed", "POST", PREDICT, b"{"),
+        ("too-large", "POST", PREDICT, b" " * (2**16 + 1)),
         ("not-found", "POST", "/nothing", b""),
-        ("method-not-allowed", "PUT", ONE, b""),
+        ("method-not-allowed", "PUT", PREDICT, b""),
         ("method-not-allowed", "POST", "/model", b""),
     ):
         tally.refused(str(kind))
@@ -202,17 +216,17 @@ def known_requests(tally: Tally) -> Iterator[Request]:
 
 
 def buckets(read: dict[Sample, float], name: str, **labels: str) -> dict[float, float]:
-    """Cumulated counts of a histogram by upper bound, without `le` they have these labels."""
+    """Cumulative counts of the histogram with these labels, by upper bound."""
     found = {
-        float(dict(of)["le"]): value
-        for (series, of), value in read.items()
-        if series == f"{name}_bucket" and labels.items() <= dict(of).items()
+        float(dict(found_labels)["le"]): value
+        for (series, found_labels), value in read.items()
+        if series == f"{name}_bucket" and labels.items() <= dict(found_labels).items()
     }
     return dict(sorted(found.items()))
 
 
 def check_histograms(tally: Tally, read: dict[Sample, float]) -> None:
-    for endpoint in (ONE, MANY):
+    for endpoint in (PREDICT, PREDICT_BATCH):
         counts = buckets(read, "churn_prediction_latency_seconds", endpoint=endpoint)
         assert tuple(counts) == (*LATENCY_BUCKETS, math.inf)
         assert all(one <= next_ for one, next_ in pairwise(counts.values()))
@@ -225,15 +239,15 @@ def check_histograms(tally: Tally, read: dict[Sample, float]) -> None:
     }
 
 
-def test_every_metric_follows_the_requests(
+def test_every_metric_has_the_expected_value(
     built: BuiltBento, store: BentoStore, tmp_path: Path
 ) -> None:
-    with served(built, store, tmp_path) as server:
+    with served_bento(built, store, tmp_path) as server:
         tally = Tally()
         assert tally.differences(scrape(server)) == {}
         for method, route, body in known_requests(tally):
             server.client.request(method, route, content=body, headers=JSON)
-            # The first, and those by which there are just enough customers for a drift.
+            # After the first customer, and about the number that a drift score needs.
             if len(tally.probabilities) in (1, LEAST_FOR_DRIFT - 1, LEAST_FOR_DRIFT):
                 assert tally.differences(scrape(server)) == {}
         read = scrape(server)
@@ -241,29 +255,27 @@ def test_every_metric_follows_the_requests(
         unknown = sample("churn_unknown_categories_total", column="location")
         assert read[unknown] == tally.unknown > 0
         check_histograms(tally, read)
-        # The shares are of the last thousand customers: each of these pushes out all before it.
-        many = customers(2 * WINDOW)
-        for batch in (many[:WINDOW], many[WINDOW:]):
-            tally.scored(MANY, batch)
-            server.client.post(MANY, json={"customers": batch})
+        # Each of these batches fills the window and pushes out all customers before it.
+        rows = customers(2 * WINDOW)
+        for batch in (rows[:WINDOW], rows[WINDOW:]):
+            tally.scored(PREDICT_BATCH, batch)
+            server.client.post(PREDICT_BATCH, json={"customers": batch})
             assert tally.differences(scrape(server)) == {}
         counted = 'bentoml_service_request_total{endpoint="/predict",http_response_code="200"'
         assert counted in server.client.get("/metrics").text
 
 
-def test_metrics_are_those_of_all_workers(
-    built: BuiltBento, store: BentoStore, tmp_path: Path
-) -> None:
-    with served(built, store, tmp_path, {"CHURN_API_WORKERS": "2"}) as server:
+def test_metrics_cover_all_workers(built: BuiltBento, store: BentoStore, tmp_path: Path) -> None:
+    with served_bento(built, store, tmp_path, {"CHURN_API_WORKERS": "2"}) as server:
         tally, workers = Tally(), Counter[str]()
         for method, route, body in known_requests(tally):
-            # Over a connection of its own, which either worker may take.
+            # Each request has a new connection, which either worker may accept.
             headers = JSON | {"Connection": "close"}
-            answer = server.client.request(method, route, content=body, headers=headers)
-            workers[answer.headers["X-Request-ID"].split("-")[0]] += 1
+            response = server.client.request(method, route, content=body, headers=headers)
+            workers[response.headers["X-Request-ID"].split("-")[0]] += 1
         assert len(workers) == 2
         assert min(workers.values()) >= 5
-        # What the other worker has in its windows is there within half a second.
+        # The other worker publishes its windows within half a second.
         time.sleep(0.6)
         read = scrape(server)
         assert tally.differences(read) == {}

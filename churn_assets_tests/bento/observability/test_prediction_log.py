@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from churn_service.observability.line_files import NAME, LineFiles
-from churn_service.observability.prediction_log import Logged, PredictionLog, pseudonym
+from churn_service.observability.prediction_log import PredictionLog, RequestPredictions, pseudonym
 from churn_service.observability.queue import CHUNK
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,18 +49,20 @@ VALUES: dict[str, Any] = {
 
 
 @dataclass
-class Answer:
+class StubPrediction:
+    """The fields of a prediction that the log reads."""
+
     prediction_id: str
     churn_probability: float
 
 
-def customer(**told: Any) -> BaseModel:
-    return CUSTOMER.model_validate(VALUES | told)
+def customer(**changes: Any) -> BaseModel:
+    return CUSTOMER.model_validate(VALUES | changes)
 
 
-def logged(first: int, count: int = 1, **told: Any) -> Logged:
+def request_predictions(first: int, count: int = 1, **changes: Any) -> RequestPredictions:
     """Predictions with the ids p<first>, p<first + 1>, ..."""
-    about = {
+    fields = {
         "time": 1_772_366_400.25,
         "endpoint": "/predict",
         "key_id": "crm",
@@ -69,8 +71,8 @@ def logged(first: int, count: int = 1, **told: Any) -> Logged:
         "degraded": False,
         "customers": [customer()] * count,
     }
-    answers = [Answer(f"p{first + i}", 0.1) for i in range(count)]
-    return Logged(**(about | {"predictions": answers} | told))
+    predictions = [StubPrediction(f"p{first + i}", 0.1) for i in range(count)]
+    return RequestPredictions(**(fields | {"predictions": predictions} | changes))
 
 
 @pytest.fixture
@@ -78,19 +80,21 @@ def dropped() -> Counter[str]:
     return Counter()
 
 
-Opened = Callable[..., PredictionLog]
+OpenLog = Callable[..., PredictionLog]
 
 
 @pytest.fixture
-def opened(tmp_path: Path, dropped: Counter[str]) -> Iterator[Opened]:
-    """Makes logs, and closes them in the end."""
+def open_log(tmp_path: Path, dropped: Counter[str]) -> Iterator[OpenLog]:
+    """Opens logs, and closes them after the test."""
     logs = []
 
     def count(reason: str, number: int) -> None:
         dropped[reason] += number
 
-    def make(folder: Path = tmp_path, contract: Contract = TELECOM, **told: int) -> PredictionLog:
-        limits = {"file_bytes": 1_000_000, "files": 32, "queue": 1_000, **told}
+    def make(
+        folder: Path = tmp_path, contract: Contract = TELECOM, **changes: int
+    ) -> PredictionLog:
+        limits = {"file_bytes": 1_000_000, "files": 32, "queue": 1_000, **changes}
         log = PredictionLog(folder, contract, KEY, **limits, dropped=count)
         logs.append(log)
         return log
@@ -105,7 +109,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    """Every line of every file; each must be whole."""
+    """All lines of all files; asserts that each is complete."""
     raw = b"".join(path.read_bytes() for path in files(folder))
     assert raw.endswith(b"\n")
     return [json.loads(line) for line in raw.splitlines()]
@@ -115,24 +119,24 @@ def ids(folder: Path) -> list[str]:
     return [line["prediction_id"] for line in lines(folder)]
 
 
-def numbers(*parts: range) -> list[str]:
-    return [f"p{i}" for part in parts for i in part]
+def expected_ids(*ranges: range) -> list[str]:
+    return [f"p{i}" for part in ranges for i in part]
 
 
 def until(holds: Callable[[], Any], seconds: float = 5) -> None:
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "it did not come about"
+        assert time.monotonic() < end, "the condition did not hold in time"
         time.sleep(0.005)
 
 
-# What a line says
+# The content of a line
 
 
-def test_a_line_has_all_that_is_known_of_a_prediction(tmp_path: Path, opened: Opened) -> None:
-    log = opened()
+def test_a_line_has_every_field_of_a_prediction(tmp_path: Path, open_log: OpenLog) -> None:
+    log = open_log()
     log.start()
-    log.put(logged(1, trace_id="4bf92f3577b34da6a3ce929d0e0e4736"))
+    log.put(request_predictions(1, trace_id="4bf92f3577b34da6a3ce929d0e0e4736"))
     log.close(5)
     hidden = {name: pseudonym(KEY, name, VALUES[name]) for name in PERSONAL}
     assert lines(tmp_path) == [
@@ -151,13 +155,17 @@ def test_a_line_has_all_that_is_known_of_a_prediction(tmp_path: Path, opened: Op
     ]
 
 
-def test_a_batch_is_a_line_for_each_customer(tmp_path: Path, opened: Opened) -> None:
-    log = opened()
+def test_a_batch_is_a_line_for_each_customer(tmp_path: Path, open_log: OpenLog) -> None:
+    log = open_log()
     log.start()
     customers = [customer(customer_id=f"C-{i}", tenure=i) for i in range(3)]
-    answers = [Answer(f"b{i}", i / 10) for i in range(3)]
-    log.put(logged(0, customers=customers, predictions=answers, endpoint="/predict/batch"))
-    log.put(logged(9, degraded=True, key_id="", model_version="4"))
+    predictions = [StubPrediction(f"b{i}", i / 10) for i in range(3)]
+    log.put(
+        request_predictions(
+            0, customers=customers, predictions=predictions, endpoint="/predict/batch"
+        )
+    )
+    log.put(request_predictions(9, degraded=True, key_id="", model_version="4"))
     log.close(5)
     *batch, single = lines(tmp_path)
     for i, line in enumerate(batch):
@@ -170,55 +178,55 @@ def test_a_batch_is_a_line_for_each_customer(tmp_path: Path, opened: Opened) -> 
 
 @pytest.mark.parametrize("count", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 10 * CHUNK + 3])
 def test_every_customer_is_logged_once_and_in_order(
-    tmp_path: Path, opened: Opened, dropped: Counter[str], count: int
+    tmp_path: Path, open_log: OpenLog, dropped: Counter[str], count: int
 ) -> None:
-    log = opened(queue=2_000)
+    log = open_log(queue=2_000)
     log.start()
-    log.put(logged(0))
-    log.put(logged(1, count))
-    log.put(logged(count + 1))
+    log.put(request_predictions(0))
+    log.put(request_predictions(1, count))
+    log.put(request_predictions(count + 1))
     log.close(5)
-    assert ids(tmp_path) == numbers(range(count + 2))
+    assert ids(tmp_path) == expected_ids(range(count + 2))
     assert not dropped
 
 
-def test_null_stays_null(tmp_path: Path, opened: Opened) -> None:
+def test_null_stays_null(tmp_path: Path, open_log: OpenLog) -> None:
     columns = [
         c.model_copy(update={"personal": True}) if c.name == "avg_call_minutes" else c
         for c in TELECOM.columns
     ]
     contract = TELECOM.model_copy(update={"columns": tuple(columns)})
-    for told in (TELECOM, contract):
-        log = opened(contract=told)
+    for current in (TELECOM, contract):
+        log = open_log(contract=current)
         log.start()
-        log.put(logged(1, customers=[customer(avg_call_minutes=None)]))
+        log.put(request_predictions(1, customers=[customer(avg_call_minutes=None)]))
         log.close(5)
     assert [line["features"]["avg_call_minutes"] for line in lines(tmp_path)] == [None, None]
 
 
-def test_a_feature_may_be_called_like_a_column_of_the_log(tmp_path: Path, opened: Opened) -> None:
+def test_a_feature_may_have_the_name_of_a_log_field(tmp_path: Path, open_log: OpenLog) -> None:
     columns = [
         c.model_copy(update={"name": "time"}) if c.name == "tenure" else c for c in TELECOM.columns
     ]
     contract = TELECOM.model_copy(update={"columns": tuple(columns)})
     values = {"time" if name == "tenure" else name: value for name, value in VALUES.items()}
-    log = opened(contract=contract)
+    log = open_log(contract=contract)
     log.start()
-    log.put(logged(1, customers=[request_model(contract).model_validate(values)]))
+    log.put(request_predictions(1, customers=[request_model(contract).model_validate(values)]))
     log.close(5)
     [line] = lines(tmp_path)
     assert (line["time"], line["features"]["time"]) == ("2026-03-01T12:00:00.250000Z", 19)
 
 
-def test_no_personal_value_and_no_id_is_in_the_files(tmp_path: Path, opened: Opened) -> None:
-    # Values that a hexadecimal digest, a number or a name of the log cannot hold by chance.
+def test_the_files_contain_no_personal_value_and_no_id(tmp_path: Path, open_log: OpenLog) -> None:
     others = {c.name: VALUES[c.name] for c in TELECOM.features if c.name not in PERSONAL}
-    log = opened()
+    log = open_log()
     log.start()
-    log.put(logged(1, customers=[customer(age=age) for age in range(18, 111)] * 2,
-                   predictions=[Answer("q", 0.5)] * 186))  # fmt: skip
+    log.put(request_predictions(1, customers=[customer(age=age) for age in range(18, 111)] * 2,
+                   predictions=[StubPrediction("q", 0.5)] * 186))  # fmt: skip
     log.close(5)
     raw = b"".join(path.read_bytes() for path in files(tmp_path))
+    # Values that no hexadecimal digest, number or name in the log contains by chance.
     for value in ("C-7654321", "7654321", "Other", "Łódź", "Ba\\u0142uty", "Bałuty", "dź-"):
         assert value.encode() not in raw
     for line in lines(tmp_path):
@@ -231,7 +239,7 @@ def test_no_personal_value_and_no_id_is_in_the_files(tmp_path: Path, opened: Ope
 # Pseudonyms
 
 
-def test_a_pseudonym_is_the_keyed_hash_that_others_can_compute() -> None:
+def test_a_pseudonym_is_a_keyed_hash_that_others_can_compute() -> None:
     from hashlib import blake2b
 
     expected = blake2b(b"customer_id\0C-1", key=KEY, digest_size=16).hexdigest()
@@ -239,7 +247,7 @@ def test_a_pseudonym_is_the_keyed_hash_that_others_can_compute() -> None:
 
 
 @given(st.text(), st.text(), st.binary(min_size=16, max_size=64))
-def test_a_pseudonym_tells_values_columns_and_keys_apart(a: str, b: str, key: bytes) -> None:
+def test_pseudonyms_differ_by_value_column_and_key(a: str, b: str, key: bytes) -> None:
     assert pseudonym(key, "x", a) == pseudonym(key, "x", a)
     assert pseudonym(key, "x", a) != pseudonym(key, "y", a)
     assert pseudonym(key, "x", a) != pseudonym(bytes(31) + b"\1", "x", a)
@@ -250,7 +258,7 @@ def test_a_pseudonym_tells_values_columns_and_keys_apart(a: str, b: str, key: by
     ("one", "other", "same"),
     [(42, 42.0, True), (0.0, -0.0, True), (1, True, False), (True, False, False), (1, 2, False)],
 )
-def test_a_number_has_one_pseudonym(one: float, other: float, same: bool) -> None:
+def test_equal_numbers_have_equal_pseudonyms(one: float, other: float, same: bool) -> None:
     assert (pseudonym(KEY, "x", one) == pseudonym(KEY, "x", other)) is same
 
 
@@ -271,17 +279,17 @@ def test_a_key_that_is_too_short_or_too_long_is_refused(
 # Files
 
 
-def test_names_sort_by_time_and_nothing_is_written_before_there_is_something(
-    tmp_path: Path, opened: Opened
+def test_file_names_sort_by_time_and_the_first_prediction_creates_the_folder(
+    tmp_path: Path, open_log: OpenLog
 ) -> None:
-    log = opened(tmp_path / "new" / "folder", file_bytes=1)
+    log = open_log(tmp_path / "new" / "folder", file_bytes=1)
     log.start()
     assert not (tmp_path / "new").exists()
     for i in range(3):
-        log.put(logged(i))
+        log.put(request_predictions(i))
         until(lambda i=i: len([*tmp_path.rglob("*.jsonl")]) > i)
     log.close(5)
-    assert ids(tmp_path / "new/folder") == numbers(range(3))
+    assert ids(tmp_path / "new/folder") == expected_ids(range(3))
     for number, path in enumerate(files(tmp_path / "new/folder")):
         match = NAME.fullmatch(path.name)
         assert match is not None
@@ -297,7 +305,7 @@ def test_a_file_is_full_at_its_limit(tmp_path: Path, limit: int, expected: list[
     assert [path.stat().st_size for path in files(tmp_path)] == expected
 
 
-def test_only_what_is_written_at_once_may_be_larger_than_a_file(tmp_path: Path) -> None:
+def test_only_a_single_write_may_exceed_the_limit_of_a_file(tmp_path: Path) -> None:
     written = LineFiles(tmp_path / "telecom", 15, 9)
     for _ in range(2):
         written.append([b"123456789\n"] * 2)
@@ -320,23 +328,23 @@ def test_only_own_files_and_those_of_dead_processes_are_removed(tmp_path: Path) 
     folder = tmp_path / "telecom"
     folder.mkdir()
     now = time.strftime("%Y%m%d%H%M%S000000", time.gmtime())
-    theirs = {
-        "of a dead process": f"predictions.{host}.{dead.pid}.{now}.000000.jsonl",
-        "of a dead one, whose id lives": f"predictions.{host}.{os.getpid()}.20200101000000000000"
+    others = {
+        "dead process": f"predictions.{host}.{dead.pid}.{now}.000000.jsonl",
+        "dead process whose id was reused": f"predictions.{host}.{os.getpid()}.20200101000000000000"
         ".000000.jsonl",
-        "of a living one": f"predictions.{host}.{os.getppid()}.{now}.000000.jsonl",
-        "of another host": f"predictions.elsewhere.{dead.pid}.{now}.000000.jsonl",
-        "of somebody else": "notes.txt",
+        "living process": f"predictions.{host}.{os.getppid()}.{now}.000000.jsonl",
+        "another host": f"predictions.elsewhere.{dead.pid}.{now}.000000.jsonl",
+        "other file": "notes.txt",
     }
-    for name in theirs.values():
+    for name in others.values():
         (folder / name).touch()
     LineFiles(folder, 1, 1).append([b"mine\n"])
-    left = {who for who, name in theirs.items() if (folder / name).exists()}
-    assert left == {"of a living one", "of another host", "of somebody else"}
+    left = {owner for owner, name in others.items() if (folder / name).exists()}
+    assert left == {"living process", "another host", "other file"}
     assert len(files(tmp_path)) == 4
 
 
-def test_a_file_that_was_removed_is_begun_again(tmp_path: Path) -> None:
+def test_a_removed_file_is_created_again(tmp_path: Path) -> None:
     written = LineFiles(tmp_path / "telecom", 1_000, 3)
     assert written.append([b"1\n"]) == 0
     written.path.unlink()
@@ -354,18 +362,18 @@ from churn_service.observability.line_files import LineFiles
 log = LineFiles(Path(sys.argv[1]), 5_000, 1_000)
 print("ready", flush=True); sys.stdin.readline()
 for i in range(500):
-    assert log.append([json.dumps({"who": sys.argv[2], "i": i}).encode() + b"\\n"] * 2) == 0
+    assert log.append([json.dumps({"writer": sys.argv[2], "i": i}).encode() + b"\\n"] * 2) == 0
 """
 
 
 def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path / "telecom"), who],
+            [sys.executable, "-c", WRITER, str(tmp_path / "telecom"), name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
-        for who in "ab"
+        for name in "ab"
     ]  # fmt: skip
     for writer in writers:
         assert writer.stdout is not None
@@ -373,8 +381,8 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     for writer in writers:
         writer.communicate("go\n", timeout=30)
         assert writer.returncode == 0
-    assert Counter((line["who"], line["i"]) for line in lines(tmp_path)) == Counter(
-        {(who, i): 2 for who in "ab" for i in range(500)}
+    assert Counter((line["writer"], line["i"]) for line in lines(tmp_path)) == Counter(
+        {(name, i): 2 for name in "ab" for i in range(500)}
     )
 
 
@@ -387,36 +395,36 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    # No limit of a process stands in for it: that gives EFBIG, and the log must know ENOSPC.
+    # A process limit cannot replace the mount: it raises EFBIG, and the log must handle ENOSPC.
     if os.getuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a disk that fills up must be mounted, which only root may")
+        pytest.skip("only root may mount the disk that fills up")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_costs_lines_and_damages_none(
-    small_disk: Path, opened: Opened, dropped: Counter[str], caplog: pytest.LogCaptureFixture
+def test_a_full_disk_loses_lines_and_damages_none(
+    small_disk: Path, open_log: OpenLog, dropped: Counter[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     filler = small_disk / "filler"
     filler.write_bytes(bytes(30_000))
-    log = opened(small_disk, queue=10_000)
+    log = open_log(small_disk, queue=10_000)
     log.start()
     for first in range(0, 600, 10):
-        log.put(logged(first, 10))
-    until(lambda: dropped["disk"] and log._handover._done == 600)
+        log.put(request_predictions(first, 10))
+    until(lambda: dropped["disk"] and log._queue._done == 600)
     [path] = files(small_disk)
     assert not path.read_bytes().endswith(b"\n"), "the disk should have taken half a line"
     filler.unlink()
     for first in range(600, 620):
-        log.put(logged(first))
+        log.put(request_predictions(first))
     log.close(5)
     logged_ids = ids(small_disk)
     lost = dropped.pop("disk")
     assert not dropped
     assert len(set(logged_ids)) == len(logged_ids) == 620 - lost
-    assert logged_ids == numbers(range(600 - lost), range(600, 620))
+    assert logged_ids == expected_ids(range(600 - lost), range(600, 620))
     levels = [record.levelname for record in caplog.records]
-    assert levels == ["ERROR", "WARNING"], "it is said once, and once that it is over"
+    assert levels == ["ERROR", "WARNING"], "the start and the end are logged once each"
     assert "No space left on device" in caplog.text
 
 
@@ -445,24 +453,24 @@ def test_half_a_line_is_completed_once_there_is_room(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=30,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    # The third is begun, the fourth has no room, and the fifth comes after the third's other half.
-    # The other half of a line goes with its file.
+    # The third line is half written, the fourth has no room, and the fifth follows the other half
+    # of the third. If the file is removed, the other half of a line is dropped.
     assert run.stdout.split() == ["0", "0", "0", "1", "0", "True", "0", "0"], run.stderr
     assert [path.read_bytes() for path in files(tmp_path)] == [b"a new one\n"]
 
 
-def test_a_folder_that_cannot_be_made_costs_lines_only(
-    tmp_path: Path, opened: Opened, dropped: Counter[str], caplog: pytest.LogCaptureFixture
+def test_a_folder_that_cannot_be_created_loses_only_lines(
+    tmp_path: Path, open_log: OpenLog, dropped: Counter[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "telecom").write_text("a file where the folder should be")
-    log = opened()
+    log = open_log()
     log.start()
     for i in range(3):
-        log.put(logged(i))
+        log.put(request_predictions(i))
         until(lambda i=i: dropped["disk"] == i + 1)
     assert len(caplog.records) == 1
     (tmp_path / "telecom").unlink()
-    log.put(logged(3))
+    log.put(request_predictions(3))
     log.close(5)
     assert ids(tmp_path) == ["p3"]
     assert dropped == {"disk": 3}
@@ -472,87 +480,87 @@ def test_a_folder_that_cannot_be_made_costs_lines_only(
 
 
 def test_a_full_queue_drops_and_counts(
-    tmp_path: Path, opened: Opened, dropped: Counter[str]
+    tmp_path: Path, open_log: OpenLog, dropped: Counter[str]
 ) -> None:
-    log = opened(queue=10)
-    log.put(logged(0, 9))
-    log.put(logged(9, 2))
+    log = open_log(queue=10)
+    log.put(request_predictions(0, 9))
+    log.put(request_predictions(9, 2))
     assert dropped == {"queue": 2}
-    log.put(logged(9))
-    log.put(logged(10))
-    log.put(logged(10, 5))
+    log.put(request_predictions(9))
+    log.put(request_predictions(10))
+    log.put(request_predictions(10, 5))
     assert dropped == {"queue": 8}
     log.start()
     log.close(5)
-    assert ids(tmp_path) == numbers(range(10))
+    assert ids(tmp_path) == expected_ids(range(10))
 
 
-def test_there_is_room_again_once_it_is_written(
-    tmp_path: Path, opened: Opened, dropped: Counter[str]
+def test_written_rows_make_room_in_the_queue(
+    tmp_path: Path, open_log: OpenLog, dropped: Counter[str]
 ) -> None:
-    log = opened(queue=10)
+    log = open_log(queue=10)
     log.start()
     for first in range(0, 50, 10):
-        log.put(logged(first, 10))
-        until(lambda: log._handover._done == log._handover._accepted)
+        log.put(request_predictions(first, 10))
+        until(lambda: log._queue._done == log._queue._accepted)
     log.close(5)
-    assert ids(tmp_path) == numbers(range(50))
+    assert ids(tmp_path) == expected_ids(range(50))
     assert not dropped
 
 
-def test_what_cannot_be_written_is_counted_and_the_rest_goes_on(
-    tmp_path: Path, opened: Opened, dropped: Counter[str], caplog: pytest.LogCaptureFixture
+def test_rows_that_cannot_be_written_are_counted_and_later_rows_are_written(
+    tmp_path: Path, open_log: OpenLog, dropped: Counter[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = opened()
+    log = open_log()
     log.start()
-    log.put(replace(logged(0, 3), predictions=[]))
+    log.put(replace(request_predictions(0, 3), predictions=[]))
     until(lambda: dropped["error"])
-    log.put(logged(3))
+    log.put(request_predictions(3))
     log.close(5)
     assert dropped == {"error": 3}
     assert ids(tmp_path) == ["p3"]
     assert "IndexError" in caplog.text
 
 
-def test_bentoml_is_left_as_it_was(tmp_path: Path, opened: Opened) -> None:
+def test_bentoml_context_variables_are_not_changed(tmp_path: Path, open_log: OpenLog) -> None:
     import bentoml
     from bentoml._internal.monitoring.base import MON_COLUMN_VAR, MON_DATAS_VAR
 
-    log = opened()
+    log = open_log()
     log.start()
     log.close(5)
-    log._write([(logged(0), 0)])
+    log._write([(request_predictions(0), 0)])
     with pytest.raises(RuntimeError, match="within"), log._monitor():
         raise RuntimeError("within a record")
     assert MON_COLUMN_VAR.get() is None
     assert MON_DATAS_VAR.get() is None
-    log._write([(logged(1), 0)])
+    log._write([(request_predictions(1), 0)])
     assert ids(tmp_path) == ["p0", "p1"]
     assert issubclass(type(log._monitor().__enter__()), bentoml.monitoring.MonitorBase)
 
 
-def test_close_writes_what_waits_and_takes_nothing_more(
-    tmp_path: Path, opened: Opened, dropped: Counter[str]
+def test_close_writes_the_waiting_rows_and_accepts_no_more(
+    tmp_path: Path, open_log: OpenLog, dropped: Counter[str]
 ) -> None:
-    log = opened(queue=5_000)
+    log = open_log(queue=5_000)
     log.start()
-    log.put(logged(0, 5_000))
+    log.put(request_predictions(0, 5_000))
     log.close(5)
-    assert ids(tmp_path) == numbers(range(5_000))
-    log.put(logged(0, 2))
+    assert ids(tmp_path) == expected_ids(range(5_000))
+    log.put(request_predictions(0, 2))
     log.close(5)
     assert dropped == {"closed": 2}
 
 
-def test_close_does_not_wait_longer_than_told(
-    tmp_path: Path, opened: Opened, dropped: Counter[str]
+def test_close_does_not_wait_longer_than_its_timeout(
+    tmp_path: Path, open_log: OpenLog, dropped: Counter[str]
 ) -> None:
     (tmp_path / "telecom").mkdir()
-    log = opened()
-    # Opening a pipe that nobody reads blocks, as a network disk that hangs does.
+    log = open_log()
+    # To open a pipe without a reader blocks, like a network disk that hangs.
     os.mkfifo(log._files.path)
     log.start()
-    log.put(logged(0, 7))
+    log.put(request_predictions(0, 7))
     start = time.monotonic()
     log.close(0.2)
     assert 0.2 <= time.monotonic() - start < 1
@@ -560,21 +568,21 @@ def test_close_does_not_wait_longer_than_told(
     os.close(os.open(log._files.path, os.O_RDONLY | os.O_NONBLOCK))
 
 
-def test_a_log_that_was_never_started_says_what_it_had(
-    opened: Opened, dropped: Counter[str]
+def test_a_log_that_was_never_started_counts_its_rows_as_lost(
+    open_log: OpenLog, dropped: Counter[str]
 ) -> None:
-    log = opened()
-    log.put(logged(0, 4))
+    log = open_log()
+    log.put(request_predictions(0, 4))
     log.close(5)
     assert dropped == {"closed": 4}
 
 
-def test_put_takes_microseconds_even_when_full(opened: Opened, dropped: Counter[str]) -> None:
-    log, one = opened(queue=20_000), logged(0)
-    free = min(timeit.repeat(lambda: log.put(one), number=4_000, repeat=5)) / 4_000
-    full = min(timeit.repeat(lambda: log.put(one), number=4_000, repeat=5)) / 4_000
+def test_put_takes_microseconds_even_when_full(open_log: OpenLog, dropped: Counter[str]) -> None:
+    log, request = open_log(queue=20_000), request_predictions(0)
+    free = min(timeit.repeat(lambda: log.put(request), number=4_000, repeat=5)) / 4_000
+    full = min(timeit.repeat(lambda: log.put(request), number=4_000, repeat=5)) / 4_000
     assert dropped == {"queue": 20_000}
-    # A wide margin for a busy machine; it is about half a microsecond.
+    # About half a microsecond; the limit has a wide margin for a busy machine.
     assert max(free, full) < 5e-6
 
 
@@ -585,9 +593,9 @@ def test_importing_the_module_loads_no_bentoml() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
-def test_no_thread_is_left(opened: Opened) -> None:
+def test_no_thread_is_left(open_log: OpenLog) -> None:
     before = threading.active_count()
-    log = opened()
+    log = open_log()
     log.start()
     assert threading.active_count() == before + 1
     log.close(5)

@@ -1,4 +1,4 @@
-"""The windows hold the last thousand customers, however they came."""
+"""The windows hold the last thousand customers, in whatever batches they came."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from churn_service.problems import CHECKS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets_tests.bento.metric_workers import CARD, values
+from churn_assets_tests.bento.metrics_processes import CARD, values
 
 
 def test_ten_thousand_customers_take_milliseconds() -> None:
@@ -25,7 +25,7 @@ def test_ten_thousand_customers_take_milliseconds() -> None:
     assert time.process_time() - started < 0.02  # about 0.3 ms
 
 
-def test_shares_of_a_text_without_windows_are_unknown() -> None:
+def test_shares_of_a_text_without_windows_are_nan() -> None:
     seen = values(shares("# HELP other Another.\n# TYPE other gauge\nother 1.0\n", CARD.scores))
     assert len(seen) == 2 + len(CHECKS)
     assert all(math.isnan(share) for share in seen.values())
@@ -35,7 +35,7 @@ SCORES = st.lists(st.tuples(st.sampled_from((0.0, 0.1, 0.15, 0.2, 0.4, 1.0)), st
 
 
 @given(st.lists(st.tuples(SCORES, st.integers(1, 700))))
-def test_window_of_scores_is_the_last_thousand(
+def test_rolling_scores_hold_the_last_thousand_customers(
     batches: list[tuple[list[tuple[float, bool]], int]],
 ) -> None:
     window, last = RollingScores(CARD.scores.edges), deque[tuple[float, bool]](maxlen=WINDOW)
@@ -55,7 +55,9 @@ def test_window_of_scores_is_the_last_thousand(
 
 
 @given(st.lists(st.tuples(st.sets(st.sampled_from(CHECKS)), st.integers(1, 400))))
-def test_window_of_checks_is_the_last_thousand(customers: list[tuple[set[str], int]]) -> None:
+def test_rolling_checks_hold_the_last_thousand_customers(
+    customers: list[tuple[set[str], int]],
+) -> None:
     window, last = RollingChecks(), deque[set[str]](maxlen=WINDOW)
     for faults, times in customers:
         for _ in range(times):
@@ -72,14 +74,16 @@ def test_window_of_checks_is_the_last_thousand(customers: list[tuple[set[str], i
     ("later", "left"),
     [(0, 40), (500, 40), (501, 40 * 499 / 500), (750, 20), (999, 0.08), (1000, 0)],
 )
-def test_batch_leaves_the_window_with_its_share_of_faults(later: int, left: float) -> None:
+def test_part_of_a_batch_leaves_the_window_with_its_share_of_faults(
+    later: int, left: float
+) -> None:
     window = RollingChecks()
     window.add(500, {"typed": 40})
     window.add(later, {})
     assert window.counts()["typed", "false"] == pytest.approx(left, rel=1e-12)
 
 
-def test_batch_beyond_the_window_counts_by_its_share() -> None:
+def test_batch_larger_than_the_window_keeps_its_share_of_faults() -> None:
     window = RollingChecks()
     window.add(10_000, {"typed": 500})
     assert window.counts()["typed", "false"] == 50
@@ -91,7 +95,9 @@ def test_batch_beyond_the_window_counts_by_its_share() -> None:
         st.tuples(st.integers(0, 3000), st.dictionaries(st.sampled_from(CHECKS), st.floats(0, 1)))
     )
 )
-def test_whatever_comes_shares_are_shares(batches: list[tuple[int, Mapping[str, float]]]) -> None:
+def test_counts_of_any_batches_sum_to_the_window(
+    batches: list[tuple[int, Mapping[str, float]]],
+) -> None:
     window = RollingChecks()
     for customers, faulty in batches:
         window.add(

@@ -1,4 +1,4 @@
-"""A real server of the session's bento, and what it says in its log."""
+"""The session's bento behind `bentoml serve`, with a client and the service's logs."""
 
 import json
 import time
@@ -19,14 +19,14 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
-class Served:
-    """A server that runs.
+class ServedBento:
+    """A running server.
 
     Attributes:
-        url: of the service.
-        log: file with all that its processes write to stdout and stderr.
-        predictions: folder of its prediction log.
-        client: asks it over one connection.
+        url: Base URL of the service.
+        log: File with everything that the server's processes write to stdout and stderr.
+        predictions: Folder of the prediction log.
+        client: HTTP client that keeps one connection to the service.
     """
 
     url: str
@@ -34,20 +34,20 @@ class Served:
     predictions: Path
     client: httpx.Client
 
-    def said(self) -> list[dict[str, Any]]:
-        """The JSON lines of its log so far."""
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The complete JSON lines of the log so far."""
         lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
         whole = (line for line in lines if line.startswith("{") and line.endswith("}\n"))
         return [json.loads(line) for line in whole]
 
     def request_line(self, request_id: str) -> dict[str, Any]:
-        """What the request log says of one request."""
+        """Waits for the request log's line of one request."""
         return eventually(
-            lambda: next((x for x in self.said() if x.get("request_id") == request_id), None)
+            lambda: next((x for x in self.log_lines() if x.get("request_id") == request_id), None)
         )
 
     def prediction_lines(self, ids: set[str]) -> dict[str, dict[str, Any]]:
-        """What the prediction log says of these predictions."""
+        """Waits for the prediction log's lines of these predictions."""
 
         def found() -> dict[str, dict[str, Any]] | None:
             files = self.predictions.rglob("*.jsonl")
@@ -60,22 +60,22 @@ class Served:
 
 
 @contextmanager
-def served(
+def served_bento(
     built: BuiltBento, store: BentoStore, folder: Path, settings: Mapping[str, str] = {}
-) -> Iterator[Served]:
+) -> Iterator[ServedBento]:
     """Serves the bento with its prediction log in `folder`."""
     logged = {"CHURN_API_PREDICTION_LOG": str(folder)}
     before = set(psutil.Process().children())
     with serving(str(built.archive), store.home, settings=logged | dict(settings)) as url:
         [process] = set(psutil.Process().children()) - before
         with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
-            yield Served(url, Path(process.cwd(), "log"), folder, client)
+            yield ServedBento(url, Path(process.cwd(), "log"), folder, client)
 
 
 def eventually(find: Callable[[], Found | None], seconds: float = 10.0) -> Found:
-    """What `find` gives once it gives something: others write while we look."""
+    """Calls `find` until it returns something: other processes write the logs."""
     deadline = time.monotonic() + seconds
     while (found := find()) is None:
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, "nothing was found in time"
         time.sleep(0.02)
     return found

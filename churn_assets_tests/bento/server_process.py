@@ -1,4 +1,4 @@
-"""A real server that a test can hurt: it knows its processes, its files and what it logged."""
+"""A `bentoml serve` that a test may damage: its processes, its files and its log are the test's."""
 
 import http.client
 import json
@@ -13,32 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from churn_assets.adapters.bentos import BuiltBento
 from churn_assets.adapters.serving import environment
+from churn_assets_tests.bento.expected_responses import received
 
 START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass(frozen=True)
-class Server:
-    """A `bentoml serve` of an unpacked bento that nobody else reads.
+class ServerProcess:
+    """A `bentoml serve` of an unpacked bento that no other test uses.
 
     Attributes:
-        model: the folder with the scorers' files.
+        model: Folder of the scorers' files.
     """
 
     process: psutil.Popen
@@ -46,10 +37,15 @@ class Server:
     model: Path
     log: Path
 
-    def ask(
+    def request(
         self, path: str, body: Any = None, *, key: str | None = None, timeout: float = 30
-    ) -> Answer:
-        """One request over a connection of its own; a body, JSON or its bytes, makes it a POST."""
+    ) -> httpx.Response:
+        """Sends one request over a connection of its own.
+
+        Args:
+            body: JSON or its bytes; makes the request a POST.
+            key: API key.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         if body is None:
@@ -60,14 +56,13 @@ class Server:
             connection.request("POST", path, content, headers)
         try:
             with connection.getresponse() as response:
-                head = {name.lower(): value for name, value in response.getheaders()}
-                return Answer(response.status, head, response.read())
+                return received(response.status, response.getheaders(), response.read())
         finally:
             connection.close()
 
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics, by its name and labels as Prometheus writes them."""
-        text = self.ask("/metrics").body.decode()
+        text = self.request("/metrics").text
         samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
         return {_series(s.name, s.labels): s.value for s in samples}
 
@@ -78,28 +73,28 @@ class Server:
             if "_bentoml_impl.worker.service" in child.cmdline()
         ]
 
-    def said(self) -> list[dict[str, Any]]:
-        """What the service logged itself, a line each."""
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The JSON lines of the log: those that the service wrote itself."""
         lines = (line for line in self.log.read_text(errors="replace").splitlines())
         return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 @contextmanager
-def running(
+def server_process(
     built: BuiltBento,
     scratch: Path,
     *,
     prepare: Callable[[Path], None] = lambda model: None,
     ready: str = "/readyz",
     **settings: str | int | float | Path,
-) -> Iterator[Server]:
+) -> Iterator[ServerProcess]:
     """Serves a bento from a folder of its own, and leaves no process behind.
 
     Args:
-        scratch: empty folder.
-        prepare: is given the folder of the model before the start.
-        ready: path that answers 200 once the server is up.
-        settings: of the service: `timeout=2` is CHURN_API_TIMEOUT.
+        scratch: Empty folder.
+        prepare: Called with the folder of the model before the start.
+        ready: Path that returns 200 once the server is up.
+        settings: Settings of the service: `timeout=2` is CHURN_API_TIMEOUT.
     """
     bento, home, log = scratch / "bento", scratch / "home", scratch / "log"
     with tarfile.open(built.archive) as archive:
@@ -119,10 +114,10 @@ def running(
             stdout=sink,
             stderr=subprocess.STDOUT,
         )
-    server = Server(process, port, model, log)
+    server = ServerProcess(process, port, model, log)
     family: set[psutil.Process] = {process}
     try:
-        until(lambda: _up(server, ready), START_SECONDS)
+        wait_until(lambda: _up(server, ready), START_SECONDS)
         family |= set(process.children(recursive=True))
         yield server
     finally:
@@ -134,11 +129,11 @@ def running(
         psutil.wait_procs(family, timeout=10)
 
 
-def until(holds: Callable[[], Any], seconds: float = 15.0) -> None:
-    """Waits for what must come true."""
+def wait_until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+    """Waits until a condition is true."""
     deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.02)
 
 
@@ -148,10 +143,10 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _up(server: Server, path: str) -> bool:
+def _up(server: ServerProcess, path: str) -> bool:
     assert server.process.poll() is None, server.log.read_text(errors="replace")
     with suppress(OSError, http.client.HTTPException):
-        return server.ask(path, timeout=2).status == 200
+        return server.request(path, timeout=2).status_code == 200
     return False
 
 

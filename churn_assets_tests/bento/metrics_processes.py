@@ -1,4 +1,4 @@
-"""Real processes with metrics of their own, and what Prometheus would get of them all."""
+"""Processes with metrics of their own, and what Prometheus scrapes from all of them."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from churn_assets.contracts.card import Estimate, ModelCard, ScoreDistribution
 
 ROOT = Path(__file__).parents[2]
 
-ONE, MANY = "/predict", "/predict/batch"
+PREDICT, PREDICT_BATCH = "/predict", "/predict/batch"
 
 CARD = ModelCard(
     name="churn_telecom",
@@ -45,25 +45,25 @@ from churn_assets.contracts.card import ModelCard
 from churn_service.observability.metrics import Metrics
 
 card = ModelCard.model_validate_json(sys.argv[1])
-assert "prometheus_client" not in sys.modules, "imported before it is known how it must work"
+assert "prometheus_client" not in sys.modules, "imported before PROMETHEUS_MULTIPROC_DIR is read"
 metrics = Metrics(card)
 
-def do(name, args, told):
+def call(name, args, options):
     if name == "predicted_batch":
         endpoint, probabilities = args
         risks = [card.risk_category(p) for p in probabilities]
-        return metrics.predicted_batch(endpoint, np.array(probabilities), risks, **told)
+        return metrics.predicted_batch(endpoint, np.array(probabilities), risks, **options)
     if name == "predicted":
         risk = card.risk_category(args[1])
-        return metrics.predicted(*args, risk, risk == "high", **told)
-    return getattr(metrics, name)(*args, **told)
+        return metrics.predicted(*args, risk, risk == "high", **options)
+    return getattr(metrics, name)(*args, **options)
 
 async def serve():
     loop = asyncio.get_running_loop()
     print(json.dumps(None), flush=True)
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        answers = [do(*call) for call in json.loads(line)]
-        print(json.dumps(answers[-1]), flush=True)
+        results = [call(*one) for one in json.loads(line)]
+        print(json.dumps(results[-1]), flush=True)
 
 asyncio.run(serve())
 """
@@ -75,11 +75,11 @@ from pathlib import Path
 for file in list(Path().glob("*.db")):
     file.rename(file.name.rpartition("_")[0] + f"_{os.getpid()}.db")
 """
-"""Makes the files of a dead worker those of this process."""
+"""Renames the files of a dead process to those of this process."""
 
 
-class Worker:
-    """A process with metrics of its own, as BentoML starts several of."""
+class MetricsProcess:
+    """A process with metrics of its own, like each worker that BentoML starts."""
 
     def __init__(self, folder: Path, card: ModelCard = CARD, before: str = "") -> None:
         self.process = subprocess.Popen(
@@ -94,30 +94,31 @@ class Worker:
                 "PYTHONPATH": os.pathsep.join((str(ROOT / "bento"), str(ROOT))),
             },
         )
-        self._answer()
+        self._result()
 
-    def call(self, name: str, *args: Any, **told: Any) -> Any:
-        return self.calls((name, args, told))
+    def call(self, name: str, *args: Any, **options: Any) -> Any:
+        """Calls a method of the process's `Metrics` and returns its result."""
+        return self.calls((name, args, options))
 
     def calls(self, *calls: tuple[str, tuple[Any, ...], dict[str, Any]]) -> Any:
-        """Makes calls one after the other, without a turn of the event loop between them."""
+        """Makes calls in a row, during which the event loop runs nothing else."""
         assert self.process.stdin
         self.process.stdin.write(json.dumps(calls) + "\n")
         self.process.stdin.flush()
-        return self._answer()
+        return self._result()
 
-    def predict(self, *probabilities: float, seconds: float = 0.0002, **told: Any) -> None:
-        told = {"degraded": False, "seconds": seconds, **told}
-        self.calls(*(("predicted", (ONE, p), told) for p in probabilities))
+    def predict(self, *probabilities: float, seconds: float = 0.0002, **options: Any) -> None:
+        options = {"degraded": False, "seconds": seconds, **options}
+        self.calls(*(("predicted", (PREDICT, p), options) for p in probabilities))
 
-    def predict_batch(self, probabilities: list[float], **told: Any) -> None:
-        told = {"degraded": False, "seconds": 0.01, "unknown": {}, **told}
-        self.call("predicted_batch", MANY, probabilities, **told)
+    def predict_batch(self, probabilities: list[float], **options: Any) -> None:
+        options = {"degraded": False, "seconds": 0.01, "unknown": {}, **options}
+        self.call("predicted_batch", PREDICT_BATCH, probabilities, **options)
 
-    def _answer(self) -> Any:
+    def _result(self) -> Any:
         assert self.process.stdout
         line = self.process.stdout.readline()
-        assert line, f"the worker ended with {self.process.wait()}"
+        assert line, f"the process ended with {self.process.wait()}"
         return json.loads(line)
 
     def close(self) -> None:
@@ -129,39 +130,43 @@ class Worker:
 
 
 @contextmanager
-def workers(folder: Path, number: int, card: ModelCard = CARD) -> Iterator[list[Worker]]:
-    started: list[Worker] = []
+def metrics_processes(
+    folder: Path, number: int, card: ModelCard = CARD
+) -> Iterator[list[MetricsProcess]]:
+    """Starts processes that share the folder of their metrics."""
+    started: list[MetricsProcess] = []
     try:
         while len(started) < number:
-            started.append(Worker(folder, card))
+            started.append(MetricsProcess(folder, card))
         yield started
     finally:
-        for worker in started:
-            worker.close()
+        for process in started:
+            process.close()
 
 
 def collected(folder: Path) -> str:
-    """The text as BentoML makes it out of all workers' files."""
+    """The metrics text that BentoML generates from the files of all processes."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(folder))
     return generate_latest(registry).decode()
 
 
-def scrape(folder: Path, worker: Worker) -> str:
-    """What Prometheus gets when its request reaches this worker."""
-    worker.call("before_scrape")
-    return str(worker.call("render", collected(folder)))
+def scrape(folder: Path, process: MetricsProcess) -> str:
+    """The response to Prometheus when its request reaches this process."""
+    process.call("before_scrape")
+    return str(process.call("render", collected(folder)))
 
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def values(text: str) -> Values:
+    """Every sample of a metrics text, by its name and labels."""
     found: Values = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             key = (sample.name, frozenset(sample.labels.items()))
-            assert key not in found, f"{key} is there twice"
+            assert key not in found, f"the text has {key} twice"
             found[key] = sample.value
     return found
 
