@@ -1,9 +1,9 @@
-"""How well `core.training.train` does on the IBM Telco customers, in repeated cross-validation.
+"""Quality of `core.modelling.training.train` on IBM Telco customers, by cross-validation.
 
     python -m benchmarks.accuracy
 
-Each of the five folds is held out once; a fixed share of the others calibrates, the rest trains.
-Repeated four times with other folds. Takes some minutes.
+Each of five folds is held out once; a fixed share of the other rows calibrates the model, the rest
+trains it. This is repeated four times with other folds. The benchmark takes some minutes.
 """
 
 import numpy as np
@@ -50,16 +50,16 @@ def one_repeat(
     customers: pd.DataFrame, contract: Contract, seed: int
 ) -> list[dict[str, float | str]]:
     """Quality on each held-out fold."""
-    left = customers[contract.label.name].to_numpy(dtype=np.bool_)
+    churned = customers[contract.label.name].to_numpy(dtype=np.bool_)
     results: list[dict[str, float | str]] = []
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    for others, held_out in folds.split(left, left):
+    for others, held_out in folds.split(churned, churned):
         fitted_on, calibrated_on = train_test_split(
-            others, test_size=CALIBRATION_SHARE, stratify=left[others], random_state=seed
+            others, test_size=CALIBRATION_SHARE, stratify=churned[others], random_state=seed
         )
         model = train(customers.iloc[fitted_on], customers.iloc[calibrated_on], contract, seed=seed)
         p = probabilities(model.estimator, customers.iloc[held_out], contract)
-        y = left[held_out]
+        y = churned[held_out]
         results.append(
             {
                 "auc": float(roc_auc_score(y, p)),
@@ -72,14 +72,14 @@ def one_repeat(
 
 
 def expected_calibration_error(y: NDArray[np.bool_], p: NDArray[np.float64]) -> float:
-    """Mean distance of the mean probability and the share of leavers in bins of equal width."""
+    """Mean distance between mean probability and churn rate, over bins of equal width."""
     bins = np.minimum((p * BINS).astype(int), BINS - 1)
     surplus = np.bincount(bins, weights=y - p, minlength=BINS)
     return float(np.abs(surplus).sum() / len(y))
 
 
 def load_customers(contract: Contract) -> pd.DataFrame:
-    """The customers as the graph sees them: validated, with derived features and their label."""
+    """The customers as in the graph: validated, with derived features and labels."""
     source = RdatasetsSource(contract)
     validation = validate(source.snapshot(MONTH), contract, MONTH)
     return validation.accepted.merge(source.labels(MONTH), validate="one_to_one")

@@ -1,10 +1,11 @@
-"""A client that costs little: N connections that each ask again as soon as they are answered.
+"""A cheap load client: N connections, each of which sends a request after each response.
 
     python -m benchmarks.client --port 3000 --requests requests.json --connections 8 --seconds 5
 
-It runs beside the server that it measures, so it must need far less of the processor. An HTTP
-library needs several times what a quick server does; this sends bytes that were made before, and
-reads of an answer its status and its length. Prints one line of JSON about what it measured.
+The client shares the machine with the server that it measures, so it must need far less processor
+time. An HTTP library needs several times as much as a quick server. This client sends bytes that
+were encoded before, and reads only the status and the length of a response. It prints one line of
+JSON with its measurements.
 """
 
 import argparse
@@ -21,60 +22,60 @@ from typing import cast
 import uvloop
 
 GRACE = 120.0
-"""Seconds that a server may take for the answers that are open when the time is up."""
+"""Seconds that a server may take for the responses that are pending when the time is up."""
 
 OK = b"HTTP/1.1 200 "
 HEAD_END = b"\r\n\r\n"
 LENGTH = b"\r\ncontent-length:"
 
 
-class AnswerError(RuntimeError):
-    """An answer that was not 200, or none."""
+class ResponseError(RuntimeError):
+    """The response was not 200, or there was none."""
 
 
 class Load:
-    """What all connections share.
+    """State that all connections share.
 
     Attributes:
-        requests: bytes to send, without end.
-        begins: `perf_counter` from which answers count.
-        ends: from which nothing is asked any more.
-        last: when the last answer came.
-        taken: seconds from question to answer, of the answers that came after `begins`.
-        asked: questions in all, those of the warm-up too.
-        done: of each connection; an exception where an answer was wrong.
+        requests: Endless iterator of the bytes to send.
+        begins: Time by `perf_counter` from which responses count.
+        ends: Time after which no request is sent.
+        last: Time of the last response.
+        latencies: Seconds from request to response, of the responses after `begins`.
+        sent: Number of requests, including those of the warm-up.
+        done: Future of each connection; has an exception where a response was wrong.
     """
 
     def __init__(self, requests: Sequence[bytes], warm_up: float, seconds: float) -> None:
         self.requests: Iterator[bytes] = itertools.cycle(requests)
         self.begins = perf_counter() + warm_up
         self.ends = self.begins + seconds
-        self.taken: list[float] = []
+        self.latencies: list[float] = []
         self.last = self.begins
-        self.asked = 0
+        self.sent = 0
         self.done: list[asyncio.Future[None]] = []
 
 
 class Connection(asyncio.Protocol):
-    """Asks, waits for the whole answer, asks again."""
+    """Sends a request, waits for the whole response, and sends the next request."""
 
     def __init__(self, load: Load, done: "asyncio.Future[None]") -> None:
         self.load, self.done = load, done
-        self.asked = 0.0
+        self.sent_at = 0.0
         self.received = b""
         self.needed = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's own is none by its class.
-        self.ask()
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass.
+        self.send()
 
     def itself(self) -> "Connection":
-        """The factory that asyncio wants."""
+        """The protocol factory that asyncio wants."""
         return self
 
-    def ask(self) -> None:
-        self.load.asked += 1
-        self.asked = perf_counter()
+    def send(self) -> None:
+        self.load.sent += 1
+        self.sent_at = perf_counter()
         self.transport.write(next(self.load.requests))
 
     def data_received(self, data: bytes) -> None:
@@ -86,7 +87,7 @@ class Connection(asyncio.Protocol):
             self.count()
 
     def length(self, received: bytes) -> int:
-        """Bytes of the whole answer, 0 while its head is not complete."""
+        """Bytes of the whole response; 0 while its head is not complete."""
         end = received.find(HEAD_END)
         if end < 0:
             return 0
@@ -100,17 +101,17 @@ class Connection(asyncio.Protocol):
     def count(self) -> None:
         now, load = perf_counter(), self.load
         if now >= load.begins:
-            load.taken.append(now - self.asked)
+            load.latencies.append(now - self.sent_at)
             load.last = now
         if now < load.ends:
-            self.ask()
+            self.send()
         elif not self.done.done():
             self.done.set_result(None)
             self.transport.close()
 
     def fail(self, reason: str) -> None:
         if not self.done.done():
-            self.done.set_exception(AnswerError(reason))
+            self.done.set_exception(ResponseError(reason))
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -123,7 +124,7 @@ async def run(
     """Puts a server on 127.0.0.1 under load.
 
     Raises:
-        AnswerError: an answer was not 200, or did not come.
+        ResponseError: A response was not 200, or did not come.
     """
     loop = asyncio.get_running_loop()
     load = Load(requests, warm_up, seconds)
@@ -137,7 +138,7 @@ async def run(
 
 
 def encoded(path: str, headers: Mapping[str, str], bodies: Sequence[str]) -> list[bytes]:
-    """Requests as they go over the wire."""
+    """Requests as bytes of HTTP."""
     fixed = {"Host": "127.0.0.1", "Content-Type": "application/json"} | dict(headers)
     lines = "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
     return [
@@ -160,21 +161,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
     requests = encoded(**json.loads(options.requests.read_text(encoding="utf-8")))
-    gc.disable()  # Its pauses would be taken for the server's.
+    gc.disable()  # Its pauses would count as the server's.
     began = perf_counter(), time.process_time()
     load = uvloop.run(
         run(options.port, requests, options.connections, options.warm_up, options.seconds)
     )
     wall, cpu = perf_counter() - began[0], time.process_time() - began[1]
-    taken = sorted(load.taken)
+    latencies = sorted(load.latencies)
     print(
         json.dumps(
             {
-                "asked": load.asked,
-                "rate": len(taken) / (load.last - load.begins),
-                "p50": quantile(taken, 0.5),
-                "p99": quantile(taken, 0.99),
-                "worst": taken[-1],
+                "sent": load.sent,
+                "rate": len(latencies) / (load.last - load.begins),
+                "p50": quantile(latencies, 0.5),
+                "p99": quantile(latencies, 0.99),
+                "worst": latencies[-1],
                 "busy": cpu / wall,
             }
         )

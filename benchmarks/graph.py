@@ -1,11 +1,11 @@
-"""What Dagster costs: `make demo` beside a script that does the same work without it.
+"""Cost of Dagster: `make demo` compared with a script that does the same work without it.
 
     python -m benchmarks.graph
 
 Both simulate an operator, prepare six months, train, register, evaluate, compare a month, build
-the bento and ask it; both check what the graph checks. The script holds its tables in memory once
-they are written, and keeps no record of runs and checks. Each run is a process of its own that
-begins with an empty home; the two take turns.
+the bento and send requests to it; both check what the graph checks. The script keeps its tables in
+memory once they are written, and keeps no record of runs and checks. Each run is a process of its
+own that starts with an empty home; graph and script take turns.
 """
 
 import logging
@@ -39,7 +39,13 @@ from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.schemas import feature_schema, label_schema, raw_schema
 from churn_assets.core.data import quality
 from churn_assets.core.data.features import model_columns, requests
-from churn_assets.core.data.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
+from churn_assets.core.data.splitting import (
+    CALIBRATION,
+    TEST,
+    TRAINING,
+    rows_of_split,
+    training_rows,
+)
 from churn_assets.core.data.validation import validate
 from churn_assets.core.evaluation.evaluation import About, EvaluationReport, evaluate, months_of
 from churn_assets.core.modelling.baseline import fit_baseline
@@ -51,7 +57,7 @@ from churn_assets.core.verdict import Verdict
 from churn_assets.settings import Settings, load_settings
 
 CUSTOMERS, MONTHS = 20_000, 6
-ASKED_ROWS = 200
+REQUEST_ROWS = 200
 NAME = "churn_telecom"
 REPEATS = 3
 GRAPH = [sys.executable, "-m", "churn_assets.demo"]
@@ -78,10 +84,10 @@ def main() -> None:
 
 
 def seconds(command: list[str]) -> tuple[float, float]:
-    """Runs a command in an empty home: seconds that passed, and of processor time."""
+    """Runs a command in an empty home; returns its wall-clock and processor time in seconds."""
     prefixes = ("CHURN_", "DAGSTER_", "MLFLOW_", "BENTOML_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
-    # Python keeps compiled modules, as it does on the machine of a user.
+    # Python keeps compiled modules, as on a user's machine.
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     with TemporaryDirectory() as home:
         variables = kept | {
@@ -107,7 +113,7 @@ def processor_time() -> float:
 
 
 def script() -> None:
-    """The work of the graph, from top to bottom."""
+    """Does the work of the graph, from top to bottom."""
     settings = load_settings()
     assert settings.home is not None
     contract = load_contract(settings.contract)
@@ -180,7 +186,9 @@ def known_labels(
 def trained(
     rows: pd.DataFrame, version: int, contract: Contract, settings: Settings
 ) -> tuple[Scorer, Scorer, ModelRecord]:
-    training, calibration, test = (of_split(rows, side) for side in (TRAINING, CALIBRATION, TEST))
+    training, calibration, test = (
+        rows_of_split(rows, split) for split in (TRAINING, CALIBRATION, TEST)
+    )
     assert settings.home is not None
     logging.getLogger("alembic").setLevel(logging.WARNING)
     mlflow.set_tracking_uri(f"sqlite:///{settings.home / 'mlflow.db'}")
@@ -210,8 +218,8 @@ def trained(
 def evaluated(
     rows: pd.DataFrame, scorer: Scorer, record: ModelRecord, contract: Contract, settings: Settings
 ) -> EvaluationReport:
-    test = of_split(rows, TEST)
-    baseline = fit_baseline(of_split(rows, TRAINING), contract)
+    test = rows_of_split(rows, TEST)
+    baseline = fit_baseline(rows_of_split(rows, TRAINING), contract)
     return evaluate(
         test, scorer.score(model_columns(test, contract)), baseline.predict(test), contract,
         settings.limits, resamples=settings.bootstrap_resamples, seed=settings.seed,
@@ -231,7 +239,7 @@ def served(
     contract: Contract,
     home: Path,
 ) -> None:
-    bentos, test = BentoStore(home=home / "bentoml"), of_split(rows, TEST)
+    bentos, test = BentoStore(home=home / "bentoml"), rows_of_split(rows, TEST)
     expected = scorer.score(model_columns(test, contract))
     card = model_card(
         record, report, contract, expected, dagster_run_id="", built_at=datetime.now(UTC)
@@ -241,8 +249,8 @@ def served(
         labels={"mlflow_run": record.run_id}, export_to=home / "archives",
     )  # fmt: skip
     with serving(str(built.archive), bentos.home) as url:
-        answers = predictions(url, requests(test.head(ASKED_ROWS), contract))
-    require(quality.answers_as_the_model(answers, expected[:ASKED_ROWS]))
+        answers = predictions(url, requests(test.head(REQUEST_ROWS), contract))
+    require(quality.answers_as_the_model(answers, expected[:REQUEST_ROWS]))
 
 
 def save(report: BaseModel, page: str, path: Path) -> None:

@@ -1,10 +1,10 @@
-"""How near the model comes to the true hazard, which nobody but the simulator knows.
+"""The model compared with the true hazard, which only the simulator knows.
 
     python -m benchmarks.hazard
 
-The months of a large operator go the way of the graph, from the source to the compiled scorer,
-without the lake. No model can rank customers better than the hazard that their labels were drawn
-from, but for luck.
+The months of a large operator are processed as in the graph, from the source to the compiled
+scorer, but without the lake. The labels are drawn from the hazard, so no model can rank customers
+better than the hazard, except by chance.
 """
 
 from time import perf_counter
@@ -17,7 +17,13 @@ from churn_assets.adapters.sources.simulated import SimulatedSource
 from churn_assets.contracts.contract import MONTH
 from churn_assets.contracts.loading import load_contract
 from churn_assets.core.data.features import model_columns
-from churn_assets.core.data.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
+from churn_assets.core.data.splitting import (
+    CALIBRATION,
+    TEST,
+    TRAINING,
+    rows_of_split,
+    training_rows,
+)
 from churn_assets.core.data.validation import validate
 from churn_assets.core.modelling.compiling import compile_scorer
 from churn_assets.core.modelling.training import train
@@ -38,17 +44,19 @@ def main() -> None:
         features.append(validate(source.snapshot(month), contract, month).accepted)
         labels.append(source.labels(month))
     rows = training_rows(pd.concat(features), pd.concat(labels), contract)
-    training, calibration, test = (of_split(rows, side) for side in (TRAINING, CALIBRATION, TEST))
+    training, calibration, test = (
+        rows_of_split(rows, split) for split in (TRAINING, CALIBRATION, TEST)
+    )
 
     began = perf_counter()
     model = train(training, calibration, contract)
     seconds = perf_counter() - began
 
-    left = test[contract.label.name].to_numpy(dtype=bool)
+    churned = test[contract.label.name].to_numpy(dtype=bool)
     hazard = pd.concat([simulator.true_hazard(month) for month in test[MONTH].unique()])
     scores = compile_scorer(model.estimator, contract).score(model_columns(test, contract))
-    own = float(roc_auc_score(left, scores))
-    best = float(roc_auc_score(left, hazard[test[contract.id.name]]))
+    own = float(roc_auc_score(churned, scores))
+    best = float(roc_auc_score(churned, hazard[test[contract.id.name]]))
     print(
         f"chosen: {model.chosen}; tested on {len(test):,} rows of {', '.join(test[MONTH].unique())}"
     )

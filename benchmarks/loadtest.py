@@ -1,9 +1,9 @@
-"""Serves the newest bento, puts it under the load of `locustfile.py`, and stops it.
+"""Load test: serves the newest bento, runs `locustfile.py` against it, and stops it.
 
     python -m benchmarks.loadtest [--users 100] [--seconds 60]
 
-The service asks for a key, counts its requests against a limit that none reaches, and writes its
-prediction log into a folder that is gone afterwards. Ends with 1 if a request failed.
+The service requires a key, counts requests against a limit that is never reached, and writes its
+prediction log into a temporary folder. The exit code is 1 if a request failed.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from churn_assets.settings import Settings, load_settings
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 API_KEY = "LOADTEST_API_KEY"
-"""As the locustfile has it; to import that would have gevent patch this process."""
+"""Same as in the locustfile; importing that would let gevent patch this process."""
 
 SHOWN = ["Name", "Request Count", "Failure Count", "Requests/s", "50%", "95%", "99%", "100%"]
 
@@ -34,7 +34,7 @@ SHOWN = ["Name", "Request Count", "Failure Count", "Requests/s", "50%", "95%", "
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=100)
-    parser.add_argument("--spawn-rate", type=int, default=50, help="users that begin in a second")
+    parser.add_argument("--spawn-rate", type=int, default=50, help="users that start per second")
     parser.add_argument("--seconds", type=int, default=60)
     options = parser.parse_args()
     settings = load_settings()
@@ -49,12 +49,12 @@ def main() -> None:
         limits = {"CHURN_API_KEYS_FILE": str(keys), "CHURN_API_RATE_LIMIT": NO_LIMIT}
         with serving(tag, home, settings=limits) as url:
             words = ["-u", options.users, "-r", options.spawn_rate, "-t", f"{options.seconds}s"]
-            failed = put_under_load(url, [str(word) for word in words], variables, Path(scratch))
-    sys.exit(failed)
+            exit_code = put_under_load(url, [str(word) for word in words], variables, Path(scratch))
+    sys.exit(exit_code)
 
 
 def newest_bento(settings: Settings, home: Path) -> str:
-    """Tag of the bento that was built last for the contract; ends the process without one."""
+    """Tag of the newest bento of the contract; ends the process where there is none."""
     name = f"churn_{load_contract(settings.contract).name}"
     latest = home / "bentos" / name / "latest"
     if not latest.is_file():
@@ -65,7 +65,7 @@ def newest_bento(settings: Settings, home: Path) -> str:
 def put_under_load(
     url: str, options: Sequence[str], variables: dict[str, str], scratch: Path
 ) -> int:
-    """Runs locust, prints its report and who was busy; gives its exit code, 1 for failures."""
+    """Runs locust, prints its report and the service's load; returns 1 if requests failed."""
     service = psutil.Process().children(recursive=True)
     command = ["-f", str(LOCUSTFILE), "--headless", "--only-summary", "--host", url, *options]
     began, used = perf_counter(), seconds_of(service)
@@ -76,9 +76,9 @@ def put_under_load(
         stderr=subprocess.PIPE,
         text=True,
     )
-    _, said = locust.communicate()
+    _, stderr = locust.communicate()
     if not (scratch / "report_stats.csv").is_file():
-        sys.exit(f"locust reported nothing:\n{said}")
+        sys.exit(f"locust reported nothing:\n{stderr}")
     wall, busy = perf_counter() - began, seconds_of(service) - used
     report = pd.read_csv(scratch / "report_stats.csv")
     failures = pd.read_csv(scratch / "report_failures.csv")
@@ -87,12 +87,12 @@ def put_under_load(
     if len(failures):
         print(failures.to_string(index=False))
     if not report["Request Count"].sum():
-        sys.exit(f"locust asked nothing:\n{said}")
+        sys.exit(f"locust sent no request:\n{stderr}")
     return int(locust.returncode)
 
 
 def seconds_of(processes: Sequence[psutil.Process]) -> float:
-    """Processor time that they have taken."""
+    """Processor time of the processes so far."""
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 

@@ -1,9 +1,9 @@
-"""A load test of a running service: single customers 10, batches of ten 1, health 1.
+"""Load test of a running service: 10 single customers to 1 batch of ten and 1 health check.
 
     LOADTEST_API_KEY=churn_... locust -f benchmarks/locustfile.py --host http://127.0.0.1:3000
 
-The customers are those of the contract's own source, as CHURN_CONTRACT and the other settings of
-the platform have it. `python -m benchmarks.loadtest` serves the newest bento and runs this.
+The customers come from the contract's own source, as CHURN_CONTRACT and the other settings of the
+platform choose it. `python -m benchmarks.loadtest` serves the newest bento and runs this.
 """
 
 import http
@@ -25,12 +25,12 @@ from churn_assets.settings import latest_closed_month, load_settings
 Customer = dict[str, Any]
 
 API_KEY = "LOADTEST_API_KEY"
-"""Variable with the key of a service that asks for one."""
+"""Environment variable with the API key, for a service that requires one."""
 
 MOST_CUSTOMERS = 5_000
 BATCH = 10
 SHOWN = 200
-"""Characters of a wrong answer that the report repeats."""
+"""Characters of a wrong response that the report shows."""
 
 PREDICTION = {
     "customer_id": str,
@@ -45,7 +45,7 @@ PREDICTION = {
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def read_customers(environment: Environment, **_: Any) -> None:
-    """Gives all users the same customers, made once."""
+    """Reads the customers once, for all users."""
     settings = load_settings()
     contract, month = load_contract(settings.contract), latest_closed_month()
     accepted = validate(choose_source(settings, contract).snapshot(month), contract, month).accepted
@@ -55,7 +55,7 @@ def read_customers(environment: Environment, **_: Any) -> None:
 
 
 class Caller(FastHttpUser):
-    """Asks again as soon as it is answered."""
+    """Sends the next request as soon as it has the response."""
 
     def on_start(self) -> None:
         self.customers: Iterator[Customer] = self.environment.customers
@@ -68,44 +68,44 @@ class Caller(FastHttpUser):
     @task(10)
     def one(self) -> None:
         customer = next(self.customers)
-        self.ask("/predict", customer, lambda answer: self.fault([customer], [answer]))
+        self.send("/predict", customer, lambda prediction: self.fault([customer], [prediction]))
 
     @task(1)
     def ten(self) -> None:
         customers = list(itertools.islice(self.customers, BATCH))
-        self.ask(
+        self.send(
             "/predict/batch",
             {"customers": customers},
-            lambda answer: self.fault(customers, answer["predictions"]),
+            lambda batch: self.fault(customers, batch["predictions"]),
         )
 
     @task(1)
     def health(self) -> None:
-        self.ask("/health", None, lambda answer: "" if answer["model_version"] else "no version")
+        self.send("/health", None, lambda health: "" if health["model_version"] else "no version")
 
-    def ask(self, path: str, body: Any, find_fault: Callable[[Any], str]) -> None:
-        """Sends a request; whatever is wrong with the answer is a failure of the test."""
+    def send(self, path: str, body: Any, find_fault: Callable[[Any], str]) -> None:
+        """Sends a request; a fault of the response is a failure of the test."""
         method, data = ("GET", None) if body is None else ("POST", json.dumps(body))
         with self.client.request(
             method, path, data=data, headers=self.headers, catch_response=True
-        ) as answer:
-            if answer.status_code != http.HTTPStatus.OK:
-                answer.failure(f"{answer.status_code}: {(answer.text or '')[:SHOWN]}")
+        ) as response:
+            if response.status_code != http.HTTPStatus.OK:
+                response.failure(f"{response.status_code}: {(response.text or '')[:SHOWN]}")
                 return
             try:
-                fault = find_fault(answer.json())
+                fault = find_fault(response.json())
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                fault = f"{error!r} in {answer.text[:SHOWN]}"
+                fault = f"{error!r} in {response.text[:SHOWN]}"
             if fault:
-                answer.failure(fault)
+                response.failure(fault)
 
     def fault(self, customers: Sequence[Customer], predictions: Sequence[Any]) -> str:
-        """What is wrong with the predictions of these customers, nothing if all is well."""
+        """The first fault in the predictions for these customers; "" where there is none."""
         if [one["customer_id"] for one in predictions] != [one[self.id_name] for one in customers]:
-            return "not the customers that were asked about, or not in their order"
+            return "not the customers of the request, or not in their order"
         for one in predictions:
             if {name: type(value) for name, value in one.items()} != PREDICTION:
-                return f"not the fields of a prediction: {one}"
+                return f"fields or types are not those of a prediction: {one}"
             if not 0 <= one["churn_probability"] <= 1:
-                return f"no probability: {one}"
+                return f"churn_probability is not a probability: {one}"
         return ""

@@ -1,16 +1,17 @@
-"""How often the policies of promotion let a challenger pass, by simulation on IBM Telco customers.
+"""How often the promotion policies let a challenger pass, by simulation on IBM Telco customers.
 
     python -m benchmarks.promotion
 
 A logistic regression and boosted trees are fitted once, on half of the customers. The other half is
-the population: on it the true difference of two models is known. A model is made worse by noise
-on its logits, just as much as gives it the ROC AUC that is wanted there, to the sixth digit; its
-probabilities keep their distribution. A trial draws test rows from the population with
-replacement and asks the policy. So a challenger is exactly as good as is said, while what the
-test rows say of it varies as it would between test sets.
+the population, on which the true difference of two models is known. Noise on the logits of a model
+reduces its ROC AUC on the population to the wanted value, to the sixth digit; its probabilities
+keep their distribution. A trial draws test rows from the population with replacement and applies
+the policy to them. So the true quality of a challenger is exact, while its measured quality varies
+as it would between test sets.
 
-Each scenario is drawn twice: with models that err alike, the regression and the regression on a
-bootstrap of its rows, and with models that do not, the regression and the trees.
+Each scenario is simulated twice: with models whose errors are alike (the regression, and the
+regression on a bootstrap of its rows), and with models whose errors are not (the regression, and
+the trees).
 """
 
 from dataclasses import dataclass
@@ -36,19 +37,19 @@ Floats = NDArray[np.float64]
 
 TRIALS = 200
 RESAMPLES = 500
-"""A quarter of what the platform draws: the shares are the same within their error."""
+"""A quarter of the platform's resamples: the shares are the same within their error."""
 TEST_ROWS = 1_056
-"""As many as the graph tests on: 15% of 7,043."""
+"""As many rows as the test split of the graph has: 15% of 7,043."""
 MOST_FALSE = 0.05
 POLICY = PromotionPolicy()
 
 
 @dataclass(frozen=True)
 class Population:
-    """Customers that no model learnt from, and probabilities of them by model."""
+    """Customers that no model was trained on, with the probabilities of each model."""
 
     contract: Contract
-    left: NDArray[np.bool_]
+    churned: NDArray[np.bool_]
     probabilities: dict[str, Floats]
 
 
@@ -57,8 +58,8 @@ class Scenario:
     """A policy, and a challenger whose true ROC AUC is `gained` above the champion's.
 
     Attributes:
-        challenger: model that the challenger is made from; the champion is the regression.
-        false: a challenger that must not pass.
+        challenger: Model from which the challenger is made; the champion is the regression.
+        false: Whether a promotion is a false one, because the challenger must not pass.
     """
 
     policy: PolicyName
@@ -72,7 +73,7 @@ GAINED: tuple[tuple[PolicyName, float, tuple[float, ...]], ...] = (
     ("superior", 0.0, (0.005, 0.01, 0.02)),
     ("fresh", -POLICY.auc_margin, (-POLICY.auc_margin / 2, 0.0, 0.01)),
 )
-"""Policy, the gain that must not pass, and gains of which the power is shown."""
+"""Policy, the gain that must not pass, and gains for which the power is shown."""
 
 SCENARIOS = [
     Scenario(policy, challenger, gained, false=gained == bound)
@@ -107,13 +108,13 @@ def population() -> Population:
     contract = load_contract("ibm_telco")
     customers = load_customers(contract)
     order = np.random.default_rng(0).permutation(len(customers))
-    learnt, others = (customers.iloc[half] for half in np.array_split(order, 2))
-    again = learnt.sample(len(learnt), replace=True, random_state=1)
+    training, others = (customers.iloc[half] for half in np.array_split(order, 2))
+    resampled = training.sample(len(training), replace=True, random_state=1)
     trees = boosting_pipeline(contract).set_params(model__max_iter=60, model__max_leaf_nodes=8)
     fitted = {
-        "regression": (logistic_pipeline(contract), learnt),
-        "regression, other rows": (logistic_pipeline(contract), again),
-        "trees": (trees, learnt),
+        "regression": (logistic_pipeline(contract), training),
+        "regression, other rows": (logistic_pipeline(contract), resampled),
+        "trees": (trees, training),
     }
     label = contract.label.name
     probabilities = {}
@@ -135,14 +136,14 @@ def promoted(
     }[scenario.policy]
     passed, label = [], people.contract.label.name
     for trial in range(TRIALS):
-        drawn = np.random.default_rng((trial, 1)).integers(len(people.left), size=rows)
+        drawn = np.random.default_rng((trial, 1)).integers(len(people.churned), size=rows)
         found = compare(
-            pd.DataFrame({label: people.left[drawn]}),
+            pd.DataFrame({label: people.churned[drawn]}),
             challenger[drawn],
             champion[drawn],
             people.contract,
             resamples=resamples,
-            seed=trial,  # of another stream than the rows are drawn by
+            seed=trial,  # another stream than the one that draws the rows
         )
         low = found.auc_gained.low
         passed.append((judge(found, POLICY).passed, low is not None and low > limit))
@@ -151,25 +152,25 @@ def promoted(
 
 
 def calibrated(scenario: Scenario, people: Population) -> tuple[Floats, Floats]:
-    """Champion and challenger with just the difference wanted: the better one is made worse."""
+    """Champion and challenger with the wanted difference: the better one is made worse."""
     champion, challenger = (
         people.probabilities[name] for name in ("regression", scenario.challenger)
     )
-    auc, other = (float(roc_auc_score(people.left, p)) for p in (champion, challenger))
+    auc, other = (float(roc_auc_score(people.churned, p)) for p in (champion, challenger))
     if other > auc + scenario.gained:
-        return champion, worsened(challenger, people.left, auc + scenario.gained)
-    return worsened(champion, people.left, other - scenario.gained), challenger
+        return champion, worsened(challenger, people.churned, auc + scenario.gained)
+    return worsened(champion, people.churned, other - scenario.gained), challenger
 
 
-def worsened(probabilities: Floats, left: NDArray[np.bool_], auc: float) -> Floats:
-    """The same probabilities, given to customers in an order with the ROC AUC that is wanted."""
-    noise = np.random.default_rng(2).normal(size=len(left))
+def worsened(probabilities: Floats, churned: NDArray[np.bool_], auc: float) -> Floats:
+    """The same probabilities, reordered among the customers to the wanted ROC AUC."""
+    noise = np.random.default_rng(2).normal(size=len(churned))
     scores, ordered = logit(probabilities), np.sort(probabilities)
     low, high = 0.0, 8.0
     for _ in range(40):
         middle = (low + high) / 2
         noisy = scores + middle * noise
-        low, high = (middle, high) if roc_auc_score(left, noisy) > auc else (low, middle)
+        low, high = (middle, high) if roc_auc_score(churned, noisy) > auc else (low, middle)
     worse: Floats = ordered[rankdata(scores + low * noise, method="ordinal") - 1]
     return worse
 

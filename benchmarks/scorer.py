@@ -1,9 +1,9 @@
-"""How fast the scorer is, beside the sklearn pipeline that it was compiled from.
+"""Speed of the scorer, compared with the sklearn pipeline that it was compiled from.
 
     python -m benchmarks.scorer
 
-Both score the same random customers in the same run: one alone, as a request does, and a month's
-batch. The model is about the largest that the search for one may choose.
+Both score the same random customers in the same run: one alone, as for a request, and the batch of
+a month. The model is about the largest that the hyperparameter search may choose.
 """
 
 import itertools
@@ -35,12 +35,12 @@ SAME = 1e-12
 def main() -> None:
     contract = load_contract("telecom")
     customers = random_customers(contract, ROWS)
-    left = np.random.default_rng(1).random(ROWS) < 1 / (1 + np.exp(-customers.iloc[:, 0] / 30 + 2))
+    churn = np.random.default_rng(1).random(ROWS) < 1 / (1 + np.exp(-customers.iloc[:, 0] / 30 + 2))
     pipeline = boosting_pipeline(contract)
     pipeline.set_params(model__max_iter=TREES, model__max_leaf_nodes=LEAVES)
-    pipeline.fit(customers[:20_000], left[:20_000])
+    pipeline.fit(customers[:20_000], churn[:20_000])
     model = CalibratedClassifierCV(FrozenEstimator(pipeline)).fit(
-        customers[20_000:30_000], left[20_000:30_000]
+        customers[20_000:30_000], churn[20_000:30_000]
     )
     scorer = compile_scorer(model, contract)
     columns = {name: customers[name].to_numpy() for name in scorer.inputs}
@@ -53,10 +53,10 @@ def main() -> None:
     def one_request() -> object:
         return model.predict_proba(frame)
 
-    answered = itertools.cycle(requests)
-    alone = compare("1 row, calls in a row", one_request, lambda: scorer.score_one(next(answered)))
+    endless = itertools.cycle(requests)
+    alone = compare("1 row, calls in a row", one_request, lambda: scorer.score_one(next(endless)))
     cold = compare(
-        "1 row, taking turns", one_request, lambda: scorer.score_one(next(answered)), block=1
+        "1 row, taking turns", one_request, lambda: scorer.score_one(next(endless)), block=1
     )
     bulk = compare(
         f"{ROWS} rows",
@@ -81,8 +81,8 @@ def compare(
 ) -> float:
     """How many times faster `own` is than `peer`; prints the median of each.
 
-    The two take turns after each block of calls. With blocks of one call, `own` finds the
-    processor's caches full of what `peer` needed: about the worst that can happen to it.
+    The two take turns after each block of calls. With blocks of one call, the processor's caches
+    hold the data of `peer` when `own` starts: about the worst case for `own`.
     """
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(blocks):

@@ -1,11 +1,11 @@
-"""How fast the service is, beside the other ways to serve the same model.
+"""Speed of the service, compared with other ways to serve the same model.
 
     python -m benchmarks.serving [--seconds 5] [--rounds 5] [--only ours --only echo]
 
-One worker each, all in one run: FastAPI, MLflow and BentoML with a pandas frame into the sklearn
-pipeline, BentoML that answers a constant, and the real bento with keys, rate limit, metrics and
-prediction log on. They take turns, and medians over the rounds are compared, so that a busy
-machine slows all alike. See `benchmarks/README.md`.
+All servers are measured in one run, with one worker each: FastAPI, MLflow and BentoML with a pandas
+frame into the sklearn pipeline, BentoML that returns a constant, and the real bento with keys, rate
+limit, metrics and prediction log on. They take turns, and the medians over the rounds are compared,
+so that a busy machine slows all alike. See `benchmarks/README.md`.
 """
 
 import argparse
@@ -39,8 +39,8 @@ def main() -> None:
         scratch = Path(folder)
         material = prepare(scratch / "model")
         print(f"model: {material.trained.chosen}, {len(material.test):,} test rows", flush=True)
-        made = Catalogue(material, scratch)
-        peers = [PEERS[name](made) for name in PEERS if name in options.only]
+        catalogue = Catalogue(material, scratch)
+        peers = [PEERS[name](catalogue) for name in PEERS if name in options.only]
         measure_starts(peers, scratch, options.rounds, measured)
         measure_load(peers, scratch, options.rounds, options.seconds, measured)
     print(f"\n{speed_table(measured).to_string(index=False)}")
@@ -52,7 +52,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of one measurement")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of one measurement")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", action="append", choices=PEERS, help="may be repeated")
     options = parser.parse_args()

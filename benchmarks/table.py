@@ -1,4 +1,4 @@
-"""How benchmarks say what they measured."""
+"""The table in which benchmarks print their measurements."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,9 +7,9 @@ import pandas as pd
 
 
 class Line(NamedTuple):
-    """One number beside its peer; a number without an aim is for information."""
+    """One measurement and its peer's; a measurement without an aim is for information."""
 
-    what: str
+    quantity: str
     measured: float
     unit: str = ""
     peer: float | None = None

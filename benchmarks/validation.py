@@ -1,9 +1,9 @@
-"""How fast, lean and linear `core.validation.validate` is on raw rows of text.
+"""Speed, memory and growth of `core.data.validation.validate` on raw rows of text.
 
     python -m benchmarks.validation
 
-The peer is what one writes without this package: pandas reads the numbers and pandera checks the
-very same limits, but nothing is set apart, explained or derived.
+The peer is the code that one writes without this package: pandas parses the numbers and pandera
+checks the same limits, but no row is quarantined, no fault explained and no feature derived.
 """
 
 import math
@@ -46,9 +46,9 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         paths = {rows: Path(folder, f"{rows}.parquet") for rows in (FEW, MANY)}
         for rows, path in paths.items():
-            apart(write_rows, rows, path)
+            in_a_process(write_rows, rows, path)
         runs = [
-            (*(apart(own, path) for path in paths.values()), apart(peer, paths[MANY]))
+            (*(in_a_process(own, path) for path in paths.values()), in_a_process(peer, paths[MANY]))
             for _ in range(REPEATS)
         ]
     few, many = (statistics.median(run[i][0] for run in runs) for i in (0, 1))
@@ -74,8 +74,8 @@ def main() -> None:
     )  # fmt: skip
 
 
-def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Calls in a process of its own: making the rows takes more memory than validating them."""
+def in_a_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Calls a function in a new process: making the rows takes more memory than validating them."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, args, kwargs)
 
@@ -92,7 +92,7 @@ def read_rows(path: Path) -> pd.DataFrame:
 
 
 def own(path: Path) -> tuple[float, float]:
-    """Seconds, and the highest memory of the process in GiB."""
+    """Measures `validate`: seconds, and the highest memory of the process in GiB."""
     contract, raw = load_contract("telecom"), read_rows(path)
     validate(raw[:WARM_UP_ROWS], contract, MONTH)
     began = perf_counter()
@@ -101,7 +101,7 @@ def own(path: Path) -> tuple[float, float]:
 
 
 def peer(path: Path) -> tuple[float, float, float]:
-    """Seconds to check with pandera, seconds to read with pandas, and GiB."""
+    """Measures the peer: seconds to check with pandera, seconds to parse with pandas, and GiB."""
     contract, raw = load_contract("telecom"), read_rows(path)
     find_faults(to_numbers(raw[:WARM_UP_ROWS], contract), contract)
     began = perf_counter()

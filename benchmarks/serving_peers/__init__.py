@@ -1,1 +1,1 @@
-"""The servers that the service is measured beside, written as their tutorials write them."""
+"""The servers with which the service is compared, written as in their tutorials."""

@@ -1,7 +1,7 @@
-"""BentoML that reads a customer and answers a constant: the ceiling of `@bentoml.api`.
+"""BentoML that parses a customer and returns a constant: the ceiling of `@bentoml.api`.
 
-Tuned like the service: no access log, the route left out of tracing, `async def`, and the garbage
-collector spared everything that was imported.
+It is tuned like the service: no access log, the route excluded from tracing, `async def`, and
+imported objects frozen for the garbage collector.
 """
 
 import gc
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from benchmarks.serving_peers.model_folder import read_contract
 from churn_assets.contracts.request import request_model
 
-# BentoML reads the schema off the class below, so the contract must be known at import.
+# BentoML reads the schema from the class below, so the contract must be known at import.
 CONTRACT = read_contract()
 
 
@@ -21,7 +21,7 @@ class Customer(bentoml.IODescriptor, request_model(CONTRACT)):  # type: ignore[m
 
 
 class Prediction(BaseModel):
-    """The fields that the service answers."""
+    """The fields of the service's response."""
 
     customer_id: str
     churn_probability: float
@@ -37,11 +37,11 @@ class Prediction(BaseModel):
     tracing={"excluded_urls": "predict"},
 )
 class EchoService:
-    """Predictor the same whoever is asked about."""
+    """Returns the same prediction for every customer."""
 
     @bentoml.api(route="/predict")  # type: ignore[untyped-decorator]
     async def predict(self, customer: Customer, /) -> Prediction:
-        return ANSWER
+        return CONSTANT
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     def freeze(self) -> None:
@@ -49,7 +49,7 @@ class EchoService:
         gc.freeze()
 
 
-ANSWER = Prediction(
+CONSTANT = Prediction(
     customer_id="C-1",
     churn_probability=0.25,
     will_churn=True,

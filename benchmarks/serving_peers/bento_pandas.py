@@ -7,7 +7,7 @@ from benchmarks.serving_peers.model_folder import read_contract
 from benchmarks.serving_peers.pandas_model import PandasModel
 from churn_assets.contracts.request import request_model
 
-# BentoML reads the schema off the class below, so the contract must be known at import.
+# BentoML reads the schema from the class below, so the contract must be known at import.
 CONTRACT = read_contract()
 
 
@@ -16,7 +16,7 @@ class Customer(bentoml.IODescriptor, request_model(CONTRACT)):  # type: ignore[m
 
 
 class Prediction(BaseModel):
-    """What the tutorial answers."""
+    """The response of the tutorial."""
 
     customer_id: str
     churn_probability: float
@@ -24,7 +24,7 @@ class Prediction(BaseModel):
 
 @bentoml.service
 class PandasService:
-    """Predictor with the pipeline."""
+    """Predicts with the sklearn pipeline."""
 
     def __init__(self) -> None:
         self.model = PandasModel(CONTRACT)

@@ -1,4 +1,4 @@
-"""Every way to serve the model that is measured: its command and what it is asked."""
+"""The measured ways to serve the model: their commands and their workloads."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.serving_peers.model_folder import MLFLOW, VARIABLE
 from benchmarks.serving_peers.preparing import BATCH, Material, build_bento
-from benchmarks.serving_peers.servers import Peer, Question, ServerError
+from benchmarks.serving_peers.servers import Peer, ServerError, Workload
 from churn_assets.adapters.bentos import SOURCE
 
 ROOT = Path(__file__).parents[2]
@@ -27,21 +27,21 @@ NO_LIMIT = "1000000000/minute"
 """A rate limit that counts every request and refuses none."""
 
 
-Read = Callable[[Any], float]
+ReadProbability = Callable[[Any], float]
 
 
 class Catalogue:
-    """Makes the peers out of one model; writes what they are asked into files.
+    """Creates the peers from one model; writes their requests into files.
 
     Args:
-        material: the model and its rows.
-        scratch: folder for files, which lives as long as the servers.
+        material: The model and its rows.
+        scratch: Folder for files, which exists as long as the servers run.
     """
 
     def __init__(self, material: Material, scratch: Path) -> None:
         self.material, self.scratch = material, scratch
         path = f"{ROOT}:{material.folder}"
-        # sklearn's trees wait for each other's threads, for nothing where there is one row.
+        # sklearn's trees synchronise their threads, which gains nothing for a single row.
         one_thread = {"OMP_NUM_THREADS": "1"}
         self.variables = {VARIABLE: str(material.folder), "PYTHONPATH": path} | one_thread
         self.bentoml = self.variables | {"BENTOML_HOME": str(scratch / "bentoml")}
@@ -54,9 +54,9 @@ class Catalogue:
             (sys.executable, "-m", "uvicorn", "--factory", app, "--port", "PORT"),
             self.variables,
             {
-                FASTAPI_ASYNC: self._question("/predict", singles, of_one),
-                FASTAPI_THREAD: self._question("/predict/thread", singles, of_one),
-                FASTAPI_BATCH: self._question("/predict/batch", batches, first_of_list, BATCH),
+                FASTAPI_ASYNC: self._workload("/predict", singles, of_one),
+                FASTAPI_THREAD: self._workload("/predict/thread", singles, of_one),
+                FASTAPI_BATCH: self._workload("/predict/batch", batches, first_of_list, BATCH),
             },
         )
 
@@ -69,20 +69,20 @@ class Catalogue:
             (sys.executable, "-m", "mlflow", *command, "-m", model),
             self.variables,
             {
-                MLFLOW_SERVE: self._question("/invocations", frames, of_mlflow),
-                MLFLOW_BATCH: self._question("/invocations", many, of_mlflow, BATCH),
+                MLFLOW_SERVE: self._workload("/invocations", frames, of_mlflow),
+                MLFLOW_BATCH: self._workload("/invocations", many, of_mlflow, BATCH),
             },
         )
 
     def bento_pandas(self) -> Peer:
-        question = self._question("/predict", self.material.bodies(), of_one)
+        workload = self._workload("/predict", self.material.bodies(), of_one)
         service = "benchmarks.serving_peers.bento_pandas:PandasService"
-        return Peer(BENTO_PANDAS, bento(service), self.bentoml, {BENTO_PANDAS: question})
+        return Peer(BENTO_PANDAS, bento(service), self.bentoml, {BENTO_PANDAS: workload})
 
     def bento_echo(self) -> Peer:
-        question = self._question("/predict", self.material.bodies(), None)
+        workload = self._workload("/predict", self.material.bodies(), None)
         service = "benchmarks.serving_peers.bento_echo:EchoService"
-        return Peer(BENTO_ECHO, bento(service), self.bentoml, {BENTO_ECHO: question})
+        return Peer(BENTO_ECHO, bento(service), self.bentoml, {BENTO_ECHO: workload})
 
     def ours(self) -> Peer:
         """The real bento with everything on: keys, rate limit, metrics, prediction log."""
@@ -100,25 +100,25 @@ class Catalogue:
             bento(build_bento(self.material, home)),
             variables,
             {
-                OURS: self._question("/predict", singles, of_one, headers=headers),
-                OURS_BATCH: self._question(
+                OURS: self._workload("/predict", singles, of_one, headers=headers),
+                OURS_BATCH: self._workload(
                     "/predict/batch", batches, first_of_batch, BATCH, headers
                 ),
             },
         )
 
-    def _question(
+    def _workload(
         self,
         path: str,
         bodies: Sequence[str],
-        probability: Read | None,
+        probability: ReadProbability | None,
         rows: int = 1,
         headers: Mapping[str, str] | None = None,
-    ) -> Question:
+    ) -> Workload:
         file = self.scratch / f"requests-{len(list(self.scratch.glob('requests-*')))}.json"
         document = {"path": path, "headers": dict(headers or {}), "bodies": list(bodies)}
         file.write_text(json.dumps(document), encoding="utf-8")
-        return Question(file, rows, probability, float(self.material.expected[0]))
+        return Workload(file, rows, probability, float(self.material.expected[0]))
 
 
 def bento(service: str) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ def bento(service: str) -> tuple[str, ...]:
 
 
 def new_key(file: Path, days: int = 1) -> str:
-    """Makes a key as a user does: its hash goes into the file, the key itself comes back."""
+    """Creates a key as a user does: writes its hash into the file and returns the key."""
     command = [
         "new",
         "--role",
@@ -144,21 +144,21 @@ def new_key(file: Path, days: int = 1) -> str:
         cwd=SOURCE, check=False, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode != 0:
-        raise ServerError(f"no key was made:\n{done.stderr}")
+        raise ServerError(f"no key was created:\n{done.stderr}")
     return done.stdout.split()[0]
 
 
-def of_one(answer: Any) -> float:
-    return float(answer["churn_probability"])
+def of_one(response: Any) -> float:
+    return float(response["churn_probability"])
 
 
-def first_of_list(answer: Any) -> float:
-    return of_one(answer[0])
+def first_of_list(response: Any) -> float:
+    return of_one(response[0])
 
 
-def first_of_batch(answer: Any) -> float:
-    return of_one(answer["predictions"][0])
+def first_of_batch(response: Any) -> float:
+    return of_one(response["predictions"][0])
 
 
-def of_mlflow(answer: Any) -> float:
-    return float(answer["predictions"][0][1])
+def of_mlflow(response: Any) -> float:
+    return float(response["predictions"][0][1])

@@ -14,7 +14,7 @@ from churn_assets.contracts.request import request_model
 
 
 class Prediction(BaseModel):
-    """What the tutorial answers."""
+    """The response of the tutorial."""
 
     customer_id: str
     churn_probability: float
@@ -41,7 +41,7 @@ def create() -> FastAPI:
 
     @app.post("/predict/batch")
     async def predict_batch(body: Batch) -> list[Prediction]:
-        """What few tutorials do: all rows in one frame."""
+        """Scores all rows in one frame, as few tutorials do."""
         probabilities = model.probabilities(body.customers)
         return [
             Prediction(customer_id=getattr(one, customer_id), churn_probability=probability)

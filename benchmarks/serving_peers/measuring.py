@@ -1,4 +1,4 @@
-"""Starts the servers by turns and puts them under load by turns."""
+"""Measurement of the servers: starts and loads, by turns."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.serving_peers.catalogue import OURS, ROOT
-from benchmarks.serving_peers.servers import Memory, Peer, Question, Server, served
+from benchmarks.serving_peers.servers import Memory, Peer, Server, Workload, served
 
 CONNECTIONS = (1, 8, 32)
 BATCH_CONNECTIONS = 1
@@ -22,13 +22,13 @@ WARM_UP = 0.5
 
 @dataclass(frozen=True)
 class Cell:
-    """One question under one number of connections, in one round.
+    """Measurements of one workload with one number of connections, in one round.
 
     Attributes:
-        rate: answers a second.
-        p50: seconds from question to answer, median; `p99` and `worst` likewise.
-        cpu: seconds of the server's processor time for one answer.
-        client: share of one core that the client took.
+        rate: Responses per second.
+        p50: Median of the seconds from request to response; `p99` and `worst` likewise.
+        cpu: Seconds of the server's processor time per request.
+        client: Share of one core that the client took.
     """
 
     rate: float
@@ -41,14 +41,14 @@ class Cell:
 
 @dataclass
 class Measured:
-    """What all rounds gave.
+    """Results of all rounds.
 
     Attributes:
-        cells: by question and connections.
-        starts: seconds to the first correct answer, by server.
-        memory: of the worker and of the other processes, by server, after the load.
-        rows: customers in a request, by question.
-        logged: what the service says of its prediction log, empty where it was not measured.
+        cells: Measurements of each round, by workload and connections.
+        starts: Seconds to the first correct response, by server.
+        memory: Memory of the worker and of the other processes after the load, by server.
+        rows: Customers in a request, by workload.
+        logged: Metrics of the service about its prediction log; empty where it was not measured.
     """
 
     cells: dict[tuple[str, int], list[Cell]] = field(default_factory=lambda: defaultdict(list))
@@ -57,19 +57,19 @@ class Measured:
     rows: dict[str, int] = field(default_factory=dict)
     logged: str = ""
 
-    def has(self, question: str) -> bool:
-        return question in self.rows
+    def has(self, workload: str) -> bool:
+        return workload in self.rows
 
-    def values(self, question: str, connections: int, what: str = "rate") -> list[float]:
-        return [getattr(cell, what) for cell in self.cells.get((question, connections), [])]
+    def values(self, workload: str, connections: int, quantity: str = "rate") -> list[float]:
+        return [getattr(cell, quantity) for cell in self.cells.get((workload, connections), [])]
 
-    def median(self, question: str, connections: int, what: str = "rate") -> float:
-        """Over the rounds; StatisticsError where it was not measured."""
-        return statistics.median(self.values(question, connections, what))
+    def median(self, workload: str, connections: int, quantity: str = "rate") -> float:
+        """Median over the rounds; raises StatisticsError where nothing was measured."""
+        return statistics.median(self.values(workload, connections, quantity))
 
 
 def measure_starts(peers: Sequence[Peer], scratch: Path, rounds: int, measured: Measured) -> None:
-    """Starts each alone; the first time, which has Python compile modules, does not count."""
+    """Starts each server alone; the first start does not count, because Python compiles modules."""
     for number in range(rounds + 1):
         for peer in peers:
             with served(peer, scratch) as server:
@@ -81,7 +81,7 @@ def measure_starts(peers: Sequence[Peer], scratch: Path, rounds: int, measured: 
 def measure_load(
     peers: Sequence[Peer], scratch: Path, rounds: int, seconds: float, measured: Measured
 ) -> None:
-    """All servers are up, and one at a time has something to do."""
+    """Puts one server at a time under load, while all are up."""
     with ExitStack() as stack:
         servers = [stack.enter_context(served(peer, scratch)) for peer in peers]
         for server in servers:
@@ -89,40 +89,42 @@ def measure_load(
         for number in range(rounds):
             for connections in CONNECTIONS:
                 for server in servers:
-                    _ask_everything(server, connections, seconds, measured)
+                    _measure_workloads(server, connections, seconds, measured)
             print(f"round {number + 1}, load {os.getloadavg()[0]:.2f}", flush=True)
         measured.memory.update({server.peer.name: server.memory() for server in servers})
         measured.logged = "\n".join(line for s in servers for line in _prediction_log(s))
 
 
-def _ask_everything(server: Server, connections: int, seconds: float, measured: Measured) -> None:
-    for name, question in server.peer.questions.items():
-        if question.rows == 1 or connections == BATCH_CONNECTIONS:
-            cell = put_under_load(server, question, connections, seconds)
+def _measure_workloads(
+    server: Server, connections: int, seconds: float, measured: Measured
+) -> None:
+    for name, workload in server.peer.workloads.items():
+        if workload.rows == 1 or connections == BATCH_CONNECTIONS:
+            cell = put_under_load(server, workload, connections, seconds)
             measured.cells[name, connections].append(cell)
-            measured.rows[name] = question.rows
+            measured.rows[name] = workload.rows
 
 
 def _prediction_log(server: Server) -> list[str]:
-    """How many customers got an answer and how many of them did not reach the log."""
+    """Metrics with the number of scored customers, and of those missing from the prediction log."""
     if server.peer.name != OURS:
         return []
     url = f"http://127.0.0.1:{server.port}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
+    with urllib.request.urlopen(url, timeout=10) as response:
+        lines = response.read().decode().splitlines()
     names = ("churn_predictions_total", "churn_prediction_log_dropped_total")
     return [line for line in lines if line.startswith(names)]
 
 
-def put_under_load(server: Server, question: Question, connections: int, seconds: float) -> Cell:
-    """One measurement, by a client in a process of its own.
+def put_under_load(server: Server, workload: Workload, connections: int, seconds: float) -> Cell:
+    """Measures once, by a client in a process of its own.
 
     Raises:
-        RuntimeError: an answer was not 200, or did not come.
+        RuntimeError: A response was not 200, or did not come.
     """
     options = {
         "--port": server.port,
-        "--requests": question.requests,
+        "--requests": workload.requests,
         "--connections": connections,
         "--seconds": seconds,
         "--warm-up": WARM_UP,
@@ -134,9 +136,9 @@ def put_under_load(server: Server, question: Question, connections: int, seconds
         cwd=ROOT, check=False, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode != 0:
-        raise RuntimeError(f"{server.peer.name}:\n{done.stderr}\n{server.said()}")
-    found = json.loads(done.stdout)
+        raise RuntimeError(f"{server.peer.name}:\n{done.stderr}\n{server.log_tail()}")
+    measured = json.loads(done.stdout)
     return Cell(
-        found["rate"], found["p50"], found["p99"], found["worst"],
-        cpu=(server.cpu() - before) / found["asked"], client=found["busy"],
+        measured["rate"], measured["p50"], measured["p99"], measured["worst"],
+        cpu=(server.cpu() - before) / measured["sent"], client=measured["busy"],
     )  # fmt: skip

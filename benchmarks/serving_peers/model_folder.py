@@ -1,6 +1,6 @@
-"""The folder in which `preparing.py` leaves the trained model, as the peers' processes read it.
+"""The folder with the trained model, which `preparing.py` writes and the peers' processes read.
 
-Free of pandas, for the peer that answers a constant has none either.
+This module does not import pandas, because the peer that returns a constant does not either.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from pathlib import Path
 from churn_assets.contracts.contract import Contract
 
 VARIABLE = "SERVING_PEERS_FOLDER"
-"""Names the folder: servers are started by commands that take no arguments of ours."""
+"""Variable with the folder: the commands that start the servers take no such argument."""
 
 CONTRACT = "contract.json"
 DERIVED = "derived"

@@ -1,4 +1,4 @@
-"""A pandas frame into the sklearn pipeline: what every tutorial does, whatever the server."""
+"""Scoring of a pandas frame by the sklearn pipeline, as in the tutorials of all servers."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ from churn_assets.core.data.features import derive_features, model_frame
 class PandasModel:
     """The calibrated pipeline of the training, from a joblib file as in tutorials.
 
-    `preparing.py` wrote the file a moment ago. skops, which the project uses, would take longer
-    to load, and the peers' start is measured.
+    `preparing.py` has just written the file, so it can be trusted. skops, which the project uses,
+    would take longer to load, and the start of the peers is measured.
     """
 
     def __init__(self, contract: Contract) -> None:

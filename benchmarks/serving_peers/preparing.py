@@ -1,4 +1,4 @@
-"""Trains the one model that all servers answer with, and writes it as each of them wants it."""
+"""Preparation: trains the model that all servers use, and writes it in the form that each needs."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,13 @@ from churn_assets.contracts.card import Estimate, ModelCard
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
 from churn_assets.core.data.features import model_frame, requests
-from churn_assets.core.data.splitting import CALIBRATION, TEST, TRAINING, of_split, training_rows
+from churn_assets.core.data.splitting import (
+    CALIBRATION,
+    TEST,
+    TRAINING,
+    rows_of_split,
+    training_rows,
+)
 from churn_assets.core.data.validation import validate
 from churn_assets.core.evaluation.card import score_distribution
 from churn_assets.core.modelling.compiling import compile_scorer
@@ -29,7 +35,7 @@ from churn_assets.core.simulation.simulator import Simulator
 
 CUSTOMERS = 20_000
 MONTHS = [str(month) for month in pd.period_range("2025-01", periods=5, freq="M")]
-ASKED = 500
+SINGLES = 500
 BATCH = 1_000
 BATCHES = 2
 NAME = "churn_telecom"
@@ -37,12 +43,12 @@ NAME = "churn_telecom"
 
 @dataclass(frozen=True)
 class Material:
-    """What the servers are made from, and what they are asked.
+    """The model for the servers, and the rows for their requests.
 
     Attributes:
-        folder: with the pipeline, the contract and the MLflow model.
-        test: rows that were not trained on.
-        expected: probability of each by the pipeline.
+        folder: Folder of the pipeline, the contract and the MLflow model.
+        test: Rows on which the model was not trained.
+        expected: Probability of each test row by the pipeline.
     """
 
     folder: Path
@@ -52,18 +58,18 @@ class Material:
     expected: NDArray[np.float64]
 
     def bodies(self) -> list[str]:
-        """One customer each, as the contract has them."""
-        return [json.dumps(one) for one in requests(self.test[:ASKED], self.contract)]
+        """Bodies with one customer each, in the form of the contract."""
+        return [json.dumps(one) for one in requests(self.test[:SINGLES], self.contract)]
 
     def batches(self) -> list[str]:
-        """Many customers each, for the services that take them."""
+        """Bodies with many customers each, for the services with a batch endpoint."""
         return self._in_batches(
             lambda rows: json.dumps({"customers": requests(rows, self.contract)})
         )
 
     def frames(self) -> list[str]:
-        """One customer each for MLflow, which wants the pipeline's inputs, derived ones too."""
-        return [self._records(self.test[i : i + 1]) for i in range(ASKED)]
+        """Bodies with one customer each for MLflow: all pipeline inputs, derived ones too."""
+        return [self._records(self.test[i : i + 1]) for i in range(SINGLES)]
 
     def frames_of_many(self) -> list[str]:
         return self._in_batches(self._records)
@@ -79,10 +85,12 @@ class Material:
 
 
 def prepare(folder: Path) -> Material:
-    """Trains on a simulated operator and fills the folder."""
+    """Trains on a simulated operator and writes the folder."""
     contract = load_contract("telecom")
     rows = simulated(contract)
-    training, calibration, test = (of_split(rows, side) for side in (TRAINING, CALIBRATION, TEST))
+    training, calibration, test = (
+        rows_of_split(rows, split) for split in (TRAINING, CALIBRATION, TEST)
+    )
     trained = train(training, calibration, contract)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONTRACT).write_text(contract.model_dump_json(), encoding="utf-8")
@@ -101,7 +109,7 @@ def simulated(contract: Contract) -> pd.DataFrame:
 
 
 def build_bento(material: Material, home: Path) -> str:
-    """Builds the real bento of the model in a BentoML home; gives its tag."""
+    """Builds the real bento of the model in a BentoML home; returns its tag."""
     scorer, fallback = (
         compile_scorer(model, material.contract)
         for model in (material.trained.estimator, material.trained.simple)
@@ -120,7 +128,7 @@ def build_bento(material: Material, home: Path) -> str:
 def card(material: Material) -> ModelCard:
     contract, test = material.contract, material.test
     threshold = contract.economics.break_even_probability
-    left = test[contract.label.name].to_numpy(dtype=bool)
+    churned = test[contract.label.name].to_numpy(dtype=bool)
     return ModelCard(
         name=NAME,
         version="1",
@@ -136,7 +144,7 @@ def card(material: Material) -> ModelCard:
         test_months=tuple(MONTHS[-1:]),
         test_rows=len(test),
         metrics={
-            "accuracy": Estimate(value=float(((material.expected >= threshold) == left).mean()))
+            "accuracy": Estimate(value=float(((material.expected >= threshold) == churned).mean()))
         },
         scores=score_distribution(material.expected),
     )
@@ -153,6 +161,6 @@ def _save_for_mlflow(trained: TrainedModel, inputs: pd.DataFrame, path: Path) ->
         serialization_format="skops",
         skops_trusted_types=list(SKOPS_TRUSTED),
         signature=infer_signature(inputs, predictions),
-        pip_requirements=["scikit-learn", "skops"],  # MLflow's inference of them takes long.
+        pip_requirements=["scikit-learn", "skops"],  # MLflow takes long to infer them.
         pyfunc_predict_fn="predict_proba",
     )

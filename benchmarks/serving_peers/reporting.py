@@ -1,4 +1,4 @@
-"""Tables of what was measured, and whether the aims were met."""
+"""Tables of the measurements, and verdicts on the aims."""
 
 import statistics
 from collections.abc import Iterator
@@ -32,30 +32,30 @@ TUTORIALS = (FASTAPI_ASYNC, FASTAPI_THREAD)
 
 
 def speed_table(measured: Measured) -> pd.DataFrame:
-    """Medians over the rounds; the rate's least and most say how noisy the machine was."""
+    """Medians over the rounds; the range of the rate shows how noisy the machine was."""
     order = sorted(measured.cells, key=lambda key: (measured.rows[key[0]], key[1]))
     return pd.DataFrame([_speed(measured, *key) for key in order])
 
 
-def _speed(measured: Measured, question: str, connections: int) -> dict[str, str | int]:
-    found = measured.values(question, connections)
+def _speed(measured: Measured, workload: str, connections: int) -> dict[str, str | int]:
+    rates = measured.values(workload, connections)
     times = {
-        f"{what} ms": f"{measured.median(question, connections, what) * 1e3:,.2f}"
-        for what in ("p50", "p99", "worst")
+        f"{quantity} ms": f"{measured.median(workload, connections, quantity) * 1e3:,.2f}"
+        for quantity in ("p50", "p99", "worst")
     }
     return {
-        "asked": question,
+        "workload": workload,
         "connections": connections,
-        "requests/s": f"{statistics.median(found):,.4g}",
-        "least..most": f"{min(found):,.4g}..{max(found):,.4g}",
+        "requests/s": f"{statistics.median(rates):,.4g}",
+        "least..most": f"{min(rates):,.4g}..{max(rates):,.4g}",
         **times,
-        "server's us/request": f"{measured.median(question, connections, 'cpu') * 1e6:,.0f}",
-        "client's core": f"{measured.median(question, connections, 'client'):.0%}",
+        "server's us/request": f"{measured.median(workload, connections, 'cpu') * 1e6:,.0f}",
+        "client's core": f"{measured.median(workload, connections, 'client'):.0%}",
     }
 
 
 def process_table(measured: Measured) -> pd.DataFrame:
-    """Start to first correct answer; memory after the load, of the worker and of the others."""
+    """Seconds to the first correct response; memory of worker and others after the load."""
     rows = []
     for name, (worker, others) in measured.memory.items():
         starts = measured.starts[name]
@@ -74,7 +74,7 @@ def process_table(measured: Measured) -> pd.DataFrame:
 
 
 def verdicts(measured: Measured) -> Iterator[Line]:
-    """The aims; where FastAPI was measured in several ways, beside the best of them."""
+    """The aims; the better of FastAPI's two handlers is the peer."""
     if not measured.has(OURS):
         return
     own = measured.median(OURS, BUSY)
@@ -113,15 +113,15 @@ def _batches(measured: Measured) -> Iterator[Line]:
 
 def _processes(measured: Measured) -> Iterator[Line]:
     starts = (statistics.median(measured.starts[name]) for name in (OURS, FASTAPI))
-    yield _most("start to first answer", next(starts), "s", next(starts), MOST_START)
+    yield _most("start to first response", next(starts), "s", next(starts), MOST_START)
     own, tutorial = (measured.memory[name][0] for name in (OURS, FASTAPI))
     yield _most("memory of the worker (RSS)", own.resident, "MiB", tutorial.resident, MOST_MEMORY)
     yield Line("memory of the worker (USS)", own.own, "MiB", tutorial.own, own.own / tutorial.own)
 
 
-def _least(what: str, own: float, unit: str, peer: float, aim: float) -> Line:
-    return Line(what, own, unit, peer, own / peer, f">= {aim:g}", own >= aim * peer)
+def _least(quantity: str, own: float, unit: str, peer: float, aim: float) -> Line:
+    return Line(quantity, own, unit, peer, own / peer, f">= {aim:g}", own >= aim * peer)
 
 
-def _most(what: str, own: float, unit: str, peer: float, aim: float) -> Line:
-    return Line(what, own, unit, peer, own / peer, f"<= {aim:g}", own <= aim * peer)
+def _most(quantity: str, own: float, unit: str, peer: float, aim: float) -> Line:
+    return Line(quantity, own, unit, peer, own / peer, f"<= {aim:g}", own <= aim * peer)

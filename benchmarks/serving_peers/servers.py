@@ -1,4 +1,4 @@
-"""Starts a server, waits for its first correct answer, watches it, stops it."""
+"""A peer's server: start, first correct response, processor time, memory, stop."""
 
 import http.client
 import json
@@ -27,18 +27,19 @@ SAME = 1e-9
 
 
 class ServerError(RuntimeError):
-    """A server did not start or answered wrongly; the message ends with what it said last."""
+    """A server did not start or responded wrongly; the message may end with the end of its log."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a route is asked, and how its answer is read.
+class Workload:
+    """Requests for one route, and the expected probability.
 
     Attributes:
         requests: JSON file with path, headers and bodies, as `benchmarks.client` takes it.
-        rows: customers in a body.
-        probability: of the first customer in an answer; None where the answer is a constant.
-        expected: that probability for the first body.
+        rows: Number of customers in a body.
+        probability: Reads the probability of the first customer from a response; None where the
+            response is a constant.
+        expected: Probability of the first customer in the first body.
     """
 
     requests: Path
@@ -52,23 +53,23 @@ class Peer:
     """A way to serve the model.
 
     Attributes:
-        command: words of the command; "PORT" stands for the port.
-        questions: by the name under which each is reported; the first is asked at the start.
+        command: Words of the command; "PORT" stands for the port.
+        workloads: Workloads by the name in the report; the first one is sent at the start.
     """
 
     name: str
     command: tuple[str, ...]
     variables: Mapping[str, str]
-    questions: Mapping[str, Question]
+    workloads: Mapping[str, Workload]
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one process, in MiB.
+    """Memory of a process, in MiB.
 
     Attributes:
-        resident: all that it has in memory, shared libraries too (RSS).
-        own: what nobody shares with it (USS).
+        resident: Resident memory, including shared libraries (RSS).
+        own: Memory that no other process shares (USS).
     """
 
     resident: float
@@ -80,7 +81,7 @@ class Server:
     """A peer's server on 127.0.0.1 with its worker.
 
     Attributes:
-        seconds: from the start of its process to its first correct answer.
+        seconds: Time from the start of the process to the first correct response.
     """
 
     peer: Peer
@@ -89,62 +90,62 @@ class Server:
     log: Path
     seconds: float = math.nan
 
-    def await_first_answer(self, began: float) -> None:
-        question = next(iter(self.peer.questions.values()))
-        while not self.answers(question):
+    def await_first_response(self, began: float) -> None:
+        workload = next(iter(self.peer.workloads.values()))
+        while not self.responds(workload):
             if self.process.poll() is not None or perf_counter() - began > START_TIMEOUT:
-                raise ServerError(f"{self.peer.name} did not start:\n{self.said()}")
+                raise ServerError(f"{self.peer.name} did not start:\n{self.log_tail()}")
             time.sleep(PAUSE)
         self.seconds = perf_counter() - began
 
     def check(self) -> None:
-        """Raises ServerError unless every question is answered with the model's probability."""
-        for name, question in self.peer.questions.items():
-            if not self.answers(question):
-                raise ServerError(f"{name} did not answer:\n{self.said()}")
+        """Raises ServerError unless the response to every workload has the model's probability."""
+        for name, workload in self.peer.workloads.items():
+            if not self.responds(workload):
+                raise ServerError(f"{name} did not answer:\n{self.log_tail()}")
 
-    def answers(self, question: Question) -> bool:
-        """Whether it answers 200 yet; raises ServerError if it does with a wrong probability."""
-        asked = json.loads(question.requests.read_text(encoding="utf-8"))
-        headers = {"Content-Type": "application/json"} | asked["headers"]
+    def responds(self, workload: Workload) -> bool:
+        """Whether the server answers 200 yet; raises ServerError if the probability is wrong."""
+        content = json.loads(workload.requests.read_text(encoding="utf-8"))
+        headers = {"Content-Type": "application/json"} | content["headers"]
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_TIMEOUT)
         with closing(connection), suppress(OSError, http.client.HTTPException):
-            connection.request("POST", asked["path"], asked["bodies"][0], headers)
+            connection.request("POST", content["path"], content["bodies"][0], headers)
             with connection.getresponse() as response:
                 text = response.read()
                 if response.status == http.HTTPStatus.OK:
-                    self._compare(question, json.loads(text))
+                    self._compare(workload, json.loads(text))
                     return True
         return False
 
-    def _compare(self, question: Question, answer: Any) -> None:
-        if question.probability is None:
+    def _compare(self, workload: Workload, response: Any) -> None:
+        if workload.probability is None:
             return
-        found = question.probability(answer)
-        if abs(found - question.expected) > SAME:
-            raise ServerError(f"{self.peer.name} said {found}, the model says {question.expected}")
+        found = workload.probability(response)
+        if abs(found - workload.expected) > SAME:
+            raise ServerError(f"{self.peer.name} returned {found} instead of {workload.expected}")
 
-    def family(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]
 
     def cpu(self) -> float:
-        """Seconds of processor time that all its processes have taken."""
-        return sum(_cpu(process) for process in self.family())
+        """Processor time of all processes so far, in seconds."""
+        return sum(_cpu(process) for process in self.processes())
 
     def memory(self) -> tuple[Memory, Memory]:
-        """Of the worker, which is the process that took most time, and of all others together."""
-        worker, *others = sorted(self.family(), key=_cpu, reverse=True)
+        """Memory of the worker (the process with most processor time), and of all others."""
+        worker, *others = sorted(self.processes(), key=_cpu, reverse=True)
         found = [_memory(process) for process in others]
         return _memory(worker), Memory(
             sum(one.resident for one in found), sum(one.own for one in found)
         )
 
-    def said(self) -> str:
+    def log_tail(self) -> str:
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.strip().splitlines()[-LOG_LINES:])
 
     def stop(self) -> None:
-        """Tells the first process to stop, then its children if it left them; kills the rest."""
+        """Terminates the first process, then children that it left behind; kills the rest."""
         children = self.process.children(recursive=True) if self.process.is_running() else []
         with suppress(psutil.NoSuchProcess):
             self.process.terminate()
@@ -159,10 +160,10 @@ class Server:
 
 @contextmanager
 def served(peer: Peer, scratch: Path) -> Iterator[Server]:
-    """A server that has given its first correct answer.
+    """Starts a server and waits for its first correct response.
 
     Raises:
-        ServerError: it did not.
+        ServerError: There was no correct response.
     """
     port, log = free_port(), scratch / f"{peer.name.replace(' ', '-')}.log"
     command = [str(port) if word == "PORT" else word for word in peer.command]
@@ -174,14 +175,14 @@ def served(peer: Peer, scratch: Path) -> Iterator[Server]:
         )  # fmt: skip
     server = Server(peer, process, port, log)
     try:
-        server.await_first_answer(began)
+        server.await_first_response(began)
         yield server
     finally:
         server.stop()
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Of a server: as at home with a user, who has compiled modules kept and no telemetry."""
+    """Environment of a server, as a user has it: compiled modules are kept, telemetry is off."""
     prefixes = ("CHURN_", "BENTOML_", "MLFLOW_", "PROMETHEUS_", "PYTHONDONTWRITE", "UVICORN_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     tools = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
