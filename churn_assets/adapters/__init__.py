@@ -1,1 +1,1 @@
-"""Side effects: sources, the lake, MLflow, bentos, reports. No Dagster."""
+"""Access to external systems: sources, the lake, MLflow, bentos, reports. No Dagster."""

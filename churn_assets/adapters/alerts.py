@@ -1,7 +1,7 @@
-"""Messages to people: to a webhook that takes Slack's JSON, by mail, or into the log.
+"""Delivery of messages: to a webhook that accepts Slack's JSON, by mail, or to the log.
 
-No secret is ever shown: neither the webhook's URL nor the password of the mail server stands in a
-log line or in an error, nor in the errors that these come from.
+No secret is ever shown: neither a log line, nor an error, nor its cause contains the webhook's URL
+or the password of the mail server.
 """
 
 import logging
@@ -30,44 +30,44 @@ from churn_assets.core.monitoring.messages import headline, plain_text, slack_js
 from churn_assets.settings import Alerts
 
 TIMEOUT = 5.0
-"""Seconds that a server may take to answer."""
-PATIENCE = 20.0
+"""Seconds until a request to a server times out."""
+CHANNEL_SECONDS = 20.0
 """Seconds for all messages to one channel: two channels must fit into a sensor's minute."""
-AGAIN_LATER = {408, 425, 429}
+RETRYABLE_STATUSES = {408, 425, 429}
 
 
 class DeliveryError(RuntimeError):
-    """A message that was not taken.
+    """A message was not accepted by a channel.
 
     Attributes:
-        passing: trying again may help.
+        transient: whether a retry may help.
     """
 
-    def __init__(self, said: str, *, passing: bool = True) -> None:
-        super().__init__(said)
-        self.passing = passing
+    def __init__(self, text: str, *, transient: bool = True) -> None:
+        super().__init__(text)
+        self.transient = transient
 
 
 class Channel(Protocol):
-    """A way to people."""
+    """A channel that delivers messages to people."""
 
     @property
     def name(self) -> str:
-        """Of the channel, for errors and for the record of what was taken."""
+        """Name of the channel, in errors and in receipts."""
         ...
 
     def send(self, message: Message) -> None:
         """Sends one message, once.
 
         Raises:
-            DeliveryError: it was not taken.
+            DeliveryError: the message was not accepted.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """An incoming webhook of Slack, or of anything that takes the same JSON."""
+    """An incoming webhook of Slack, or of anything that accepts the same JSON."""
 
     url: SecretStr
     name: str = "webhook"
@@ -75,14 +75,14 @@ class Webhook:
     def send(self, message: Message) -> None:
         url = self.url.get_secret_value()
         try:
-            with _kept_out_of_the_log(url):
+            with _without_request_log(url):
                 status = httpx.post(url, json=slack_json(message), timeout=TIMEOUT).status_code
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            # Its text may hold the URL; so may that of whatever it came from.
+            # The texts of the error and of its cause may contain the URL.
             raise DeliveryError(f"the webhook was not reached: {type(error).__name__}") from None
         if not 200 <= status < 300:
-            passing = status >= 500 or status in AGAIN_LATER
-            raise DeliveryError(f"the webhook answered {status}", passing=passing)
+            transient = status >= 500 or status in RETRYABLE_STATUSES
+            raise DeliveryError(f"the webhook responded with {status}", transient=transient)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Mail:
     """A mail server.
 
     Attributes:
-        settings: of which the host and the receivers are set.
+        settings: settings with at least the host and the receivers.
     """
 
     settings: Alerts
@@ -103,9 +103,9 @@ class Mail:
                 server.send_message(self._mail(message))
         except (OSError, ValueError) as error:  # smtplib's errors are OSErrors
             code = getattr(error, "smtp_code", None)
-            said = f"mail by {where} was not taken: {type(error).__name__}"
+            text = f"mail by {where} was not accepted: {type(error).__name__}"
             raise DeliveryError(
-                f"{said} {code}" if code else said, passing=not _for_good(error)
+                f"{text} {code}" if code else text, transient=not _is_permanent(error)
             ) from None
 
     @contextmanager
@@ -125,7 +125,7 @@ class Mail:
                 server.login(settings.smtp_user, settings.smtp_password.get_secret_value())
             yield server
             with suppress(smtplib.SMTPException):
-                server.quit()  # the mail is taken, whatever is said to that
+                server.quit()  # the mail is accepted already, whatever the server replies here
 
     def _mail(self, message: Message) -> EmailMessage:
         receivers = self.settings.mail_to or ""
@@ -141,7 +141,7 @@ class Mail:
 
 @dataclass(frozen=True)
 class Log:
-    """The log, where nothing else is set."""
+    """The log, where no other channel is set."""
 
     log: Callable[[str], None]
     name: str = "log"
@@ -151,7 +151,7 @@ class Log:
 
 
 def channels(alerts: Alerts, log: Callable[[str], None]) -> list[Channel]:
-    """The ways to people that are set; the log where none is."""
+    """The configured channels; the log where none is configured."""
     found: list[Channel] = []
     if alerts.webhook and alerts.webhook.get_secret_value():
         found.append(Webhook(alerts.webhook))
@@ -162,73 +162,75 @@ def channels(alerts: Alerts, log: Callable[[str], None]) -> list[Channel]:
 
 def deliver(
     messages: Sequence[Message],
-    ways: Sequence[Channel],
-    taken: Collection[str],
+    channels: Sequence[Channel],
+    delivered: Collection[str],
     keep: Callable[[Sequence[str]], None],
     *,
     retries: int,
-    patience: float = PATIENCE,
+    seconds: float = CHANNEL_SECONDS,
 ) -> list[str]:
-    """Sends every message on every way that has not taken it yet.
+    """Sends every message through every channel that has not accepted it yet.
 
     Args:
-        taken: receipts of what was taken before.
-        keep: is given all receipts of these messages after each one that is taken, so that
-            a process that dies does not send it again.
-        retries: how often a message is sent again that was not taken.
-        patience: seconds for each way; what they do not suffice for is left for another time.
+        delivered: receipts of earlier deliveries.
+        keep: called with all receipts of these messages after each delivery, so that the message
+            is not sent again after the process died.
+        retries: number of retries of a message that was not accepted.
+        seconds: time for each channel; messages that do not fit wait for the next tick.
 
     Returns:
-        What went wrong, in words without secrets.
+        Errors, as texts without secrets.
     """
-    wanted = {f"{message.id}@{way.name}" for way in ways for message in messages}
-    receipts, faults = sorted(wanted.intersection(taken)), []
-    for way in ways:
-        ends, left = time.monotonic() + patience, 0
+    wanted = {f"{message.id}@{channel.name}" for channel in channels for message in messages}
+    receipts, faults = sorted(wanted.intersection(delivered)), []
+    for channel in channels:
+        deadline, left = time.monotonic() + seconds, 0
         for message in messages:
-            receipt = f"{message.id}@{way.name}"
+            receipt = f"{message.id}@{channel.name}"
             if receipt in receipts:
                 continue
-            if (seconds := ends - time.monotonic()) <= 0:
+            if (remaining := deadline - time.monotonic()) <= 0:
                 left += 1
                 continue
             try:
-                _patiently(retries, seconds)(way.send, message)
+                _retrying(retries, remaining)(channel.send, message)
                 receipts.append(receipt)
                 keep(receipts)
             except DeliveryError as error:
                 faults.append(f"{headline(message)}: {error}")
         if left:
-            faults.append(f"{left} message(s) wait for more time on the way {way.name}")
+            faults.append(
+                f"{left} message(s) through {channel.name} wait for the next tick: out of time"
+            )
     return faults
 
 
-def _for_good(error: Exception) -> bool:
-    """The server will not take it another time either."""
+def _is_permanent(error: Exception) -> bool:
+    """Whether the server would also refuse the message next time."""
     refused = (smtplib.SMTPRecipientsRefused, smtplib.SMTPAuthenticationError, ValueError)
     return isinstance(error, refused) or getattr(error, "smtp_code", 0) >= 500
 
 
-def _patiently(retries: int, seconds: float) -> Retrying:
+def _retrying(retries: int, seconds: float) -> Retrying:
     return Retrying(
         stop=stop_after_attempt(retries + 1) | stop_after_delay(seconds),
         wait=wait_exponential(multiplier=0.25, max=4),
-        retry=retry_if_exception(lambda error: getattr(error, "passing", False)),
+        retry=retry_if_exception(lambda error: getattr(error, "transient", False)),
         reraise=True,
     )
 
 
 @contextmanager
-def _kept_out_of_the_log(url: str) -> Iterator[None]:
-    """Of every request httpx logs the URL; of this one it does not."""
+def _without_request_log(url: str) -> Iterator[None]:
+    """Removes httpx's log line about a request, which contains the URL."""
     secret = httpx.URL(url)
 
-    def other(record: logging.LogRecord) -> bool:
+    def without_secret(record: logging.LogRecord) -> bool:
         return not isinstance(record.args, tuple) or secret not in record.args
 
     log = logging.getLogger("httpx")
-    log.addFilter(other)
+    log.addFilter(without_secret)
     try:
         yield
     finally:
-        log.removeFilter(other)
+        log.removeFilter(without_secret)

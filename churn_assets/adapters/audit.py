@@ -1,4 +1,4 @@
-"""The audit log: a table in the lake that only grows, one row an entry."""
+"""The audit log as an append-only table in the lake, one row per entry."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +22,12 @@ SCHEMA = pa.schema(
 
 
 class AuditError(RuntimeError):
-    """An entry that cannot be read; the message names it."""
+    """An entry cannot be read; the message names the entry."""
 
 
 @dataclass(frozen=True)
 class AuditLog:
-    """Every movement of an alias, every override and every approval, in order."""
+    """All movements of an alias, overrides and approvals, in order."""
 
     lake: Lake
 
@@ -43,22 +43,22 @@ class AuditLog:
         evidence: Mapping[str, Any] | None = None,
         require: Callable[[Sequence[AuditEntry]], None] = lambda _: None,
     ) -> AuditEntry:
-        """Adds a decision at the end; of two that do so at once, one comes behind the other.
+        """Appends a decision; concurrent appends are ordered one after the other.
 
         Args:
-            action: promotion, rollback, override, rescore.
-            actor: who decided.
-            subject: an asset, or a registered model.
-            before, after: the state left and the one reached.
-            evidence: what it rests on; anything JSON, numbers finite.
-            require: raises where the decision no longer fits the entries that it would follow.
+            action: promotion, rollback, correction, override, rescore.
+            actor: the person who decided, or `policy`.
+            subject: asset or registered model.
+            before, after: states before and after the decision.
+            evidence: basis of the decision; any JSON with finite numbers.
+            require: called with the entries so far; raises where the decision no longer fits them.
 
         Raises:
-            AuditError: the log cannot be read, so nothing can be added behind it.
+            AuditError: the log cannot be read, so nothing can be appended.
         """
         made: list[AuditEntry] = []
 
-        def behind(rows: pd.DataFrame) -> pd.DataFrame:
+        def new_rows(rows: pd.DataFrame) -> pd.DataFrame:
             entries = [_entry(row) for row in _in_order(rows)]
             require(entries)
             entry = next_entry(
@@ -75,11 +75,11 @@ class AuditLog:
             made.append(entry)
             return pd.DataFrame([_row(entry)])
 
-        self.lake.append(TABLE, SCHEMA, behind)
+        self.lake.append(TABLE, SCHEMA, new_rows)
         return made[-1]
 
     def entries(self) -> list[AuditEntry]:
-        """All entries, first one first; none where nothing was ever decided.
+        """All entries in order; none where the log does not exist yet.
 
         Raises:
             AuditError: an entry cannot be read.
@@ -87,14 +87,15 @@ class AuditLog:
         return [_entry(row) for row in self._read()[0]]
 
     def verify(self, anchor: str = "") -> Verdict:
-        """Whether the log is as it was written, as `core.audit.verify` finds.
+        """Verifies that the log is as it was written, with `core.governance.audit.verify`.
 
-        Every commit of a Delta table is on record, so one that took entries away shows. Who
-        deletes the table's last files, commits and all, is found by `anchor` if the champion moved
-        there; of an override that was written later, the asset that it made knows the number.
+        The Delta log lists every commit, so the removal of entries is detected. If somebody deletes
+        the table's last files together with their commits, `anchor` detects it where the champion
+        moved in them. The number of a later override is in the metadata of the asset that it
+        materialised.
 
         Args:
-            anchor: hash of an entry that must be there, from the record of the champion.
+            anchor: hash of an entry that must exist, from the record of the champion.
         """
         entries: list[AuditEntry] = []
         rows, written = self._read()
@@ -108,7 +109,7 @@ class AuditLog:
         return verify(entries, anchor, written)
 
     def _read(self) -> tuple[list[dict[str, Any]], int]:
-        """The rows in order, and how many were ever added."""
+        """The rows in order, and the number of rows that were ever appended."""
         try:
             rows = self.lake.read(TABLE)
         except LakeError:
@@ -117,14 +118,14 @@ class AuditLog:
 
 
 def remembered_hash(record: UPath) -> str:
-    """Hash of the entry that the record of the champion names; empty where there is no record."""
+    """Hash of the entry in the champion's record; empty where there is no record."""
     if not record.is_file():
         return ""
     return str(json.loads(record.read_text(encoding="utf-8"))["audit_hash"])
 
 
 def _in_order(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows by number; of two with the same number, first the one that says it was first."""
+    """Rows by sequence number; rows with the same number by their time."""
     ordered = rows.sort_values(["sequence", "at"])
     records = ordered.astype(object).where(ordered.notna(), None).to_dict("records")
     return [{str(name): value for name, value in record.items()} for record in records]

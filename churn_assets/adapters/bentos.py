@@ -1,7 +1,7 @@
-"""Builds the bento of a model; `serving` it, to try it, is in the module of that name.
+"""Build of a model's bento; `serving` in the module of that name serves it for a trial.
 
 BentoML is never imported in this process, which may live for weeks: it keeps global state from
-one build to the next. `bento/build.py` and `bentoml serve` run as processes of their own.
+one build to the next. `bento/build.py` and `bentoml serve` run as separate processes.
 """
 
 import json
@@ -37,11 +37,12 @@ SERVED_MODULES = (
     "core/__init__.py",
     "core/modelling/__init__.py",
     "core/modelling/scorer.py",
+    "core/settings_errors.py",
 )
-"""The part of this package that a bento takes along."""
+"""Modules of this package that a bento contains."""
 
 SERVICE = "churn_service"
-"""The package that the service is made of, beside `service.py`."""
+"""The service's package, next to `service.py`."""
 
 BUILD_TIMEOUT = 300.0
 
@@ -52,9 +53,9 @@ class BuiltBento:
 
     Attributes:
         tag: name:version.
-        model_tag: exact tag of the model that it serves.
-        archive: the `.bento` file, for `bentoml import` or to serve elsewhere.
-        size_bytes: of the archive.
+        model_tag: exact tag of the served model.
+        archive: `.bento` file, for `bentoml import` or to serve elsewhere.
+        size_bytes: size of the archive.
     """
 
     tag: str
@@ -65,19 +66,19 @@ class BuiltBento:
 
 @dataclass(frozen=True)
 class BentoStore:
-    """A BentoML home, where `bentoml list` and `bentoml serve` look.
+    """A BentoML home, the store of `bentoml list` and `bentoml serve`.
 
     Attributes:
-        home: the folder, BENTOML_HOME.
-        source: the folder with `service.py` and `build.py`.
+        home: folder of the store, BENTOML_HOME.
+        source: folder with `service.py` and `build.py`.
     """
 
     home: Path
     source: Path = SOURCE
 
-    def build(self, **what: Any) -> BuiltBento:
+    def build(self, **arguments: Any) -> BuiltBento:
         """Builds a bento and publishes it at once; the arguments are those of `staged`."""
-        with self.staged(**what) as bento:
+        with self.staged(**arguments) as bento:
             return bento.publish()
 
     @contextmanager
@@ -91,58 +92,63 @@ class BentoStore:
         labels: Mapping[str, str],
         export_to: Path,
     ) -> Iterator["StagedBento"]:
-        """Builds the bento of a model, both tagged `name:version` by the card, beside the store.
+        """Builds the bento of a model outside the store, for a trial before it is published.
 
-        Nobody finds it in the store before it is published. What is not published by the end of
-        the block is gone.
+        Model and bento are tagged `name:version` by the card. The bento is not in the store before
+        it is published. A bento that is not published by the end of the block is deleted.
 
         Args:
-            scorer: the model.
-            fallback: a simpler one, that answers where `scorer` cannot.
-            card: of the model; name and version are lower-case letters, digits, `_`, `-` and `.`.
-            contract: with its derived features bound to functions.
+            scorer: scorer of the model.
+            fallback: simpler scorer that is used where `scorer` fails.
+            card: model card; name and version are lower-case letters, digits, `_`, `-` and `.`.
+            contract: contract with its derived features bound to functions.
+            labels: labels of the bento.
             export_to: folder that gets `<name>-<version>.bento` on publishing.
 
         Raises:
-            BentoError: a scorer or the card is not of this contract, or BentoML failed; then the
-                message ends with what it said.
+            BentoError: a scorer or the card does not fit the contract, or BentoML failed; then the
+                message ends with BentoML's output.
         """
         _check(contract, card, scorer, fallback)
         self.home.mkdir(parents=True, exist_ok=True)
-        # On the store's own disk, so that publishing is a rename.
+        # On the store's disk, so that publishing is a rename.
         with TemporaryDirectory(prefix=".staged-", dir=self.home) as scratch:
-            context, model, aside = (Path(scratch, part) for part in ("context", "model", "home"))
+            context, model, staging = (Path(scratch, part) for part in ("context", "model", "home"))
             _write_context(context, self.source, contract)
             _write_model(model, contract, card, scorer, fallback)
-            aside.mkdir()
+            staging.mkdir()
             output = _run(
                 [
                     sys.executable, str(self.source / "build.py"), f"{card.name}:{card.version}",
                     "--context", str(context), "--model", str(model),
-                    "--labels", json.dumps(dict(labels)), "--export-to", str(aside),
+                    "--labels", json.dumps(dict(labels)), "--export-to", str(staging),
                 ],
-                environment(aside),
+                environment(staging),
             )  # fmt: skip
             built = json.loads(output.splitlines()[-1])
             yield StagedBento(
-                BuiltBento(**built | {"archive": Path(built["archive"])}), aside, self, export_to
+                BuiltBento(**built | {"archive": Path(built["archive"])}), staging, self, export_to
             )
 
 
 @dataclass(frozen=True)
 class StagedBento:
-    """A bento that was built beside the store and can be tried."""
+    """A bento that was built outside the store and can be tried.
+
+    Attributes:
+        staging: BentoML home that holds the bento until it is published.
+    """
 
     built: BuiltBento
-    aside: Path
+    staging: Path
     store: BentoStore
     export_to: Path
 
     def publish(self) -> BuiltBento:
-        """Moves model, bento and archive to where they are found, in place of the same tag's."""
+        """Moves model and bento into the store and the archive out, replacing the same tag."""
         for kind, tag in (("models", self.built.model_tag), ("bentos", self.built.tag)):
             name, version = tag.split(":")
-            source, target = self.aside / kind / name, self.store.home / kind / name
+            source, target = self.staging / kind / name, self.store.home / kind / name
             target.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(target / version, ignore_errors=True)
             for part in (version, "latest"):
@@ -156,11 +162,13 @@ class StagedBento:
 def _check(contract: Contract, card: ModelCard, *scorers: Scorer) -> None:
     inputs = {name for scorer in scorers for name in scorer.inputs}
     if unknown := sorted(inputs - set(contract.model_inputs)):
-        raise BentoError(f"contract {contract.name!r} has no {', '.join(unknown)} to score by")
+        raise BentoError(
+            f"contract {contract.name!r} lacks inputs of a scorer: {', '.join(unknown)}"
+        )
     if card.contract_fingerprint != contract.fingerprint:
         raise BentoError(
-            f"the card is of contract {card.contract_name!r} {card.contract_version} "
-            f"({card.contract_fingerprint}), not of {contract.name!r} {contract.version} "
+            f"the card is for contract {card.contract_name!r} {card.contract_version} "
+            f"({card.contract_fingerprint}), not for {contract.name!r} {contract.version} "
             f"({contract.fingerprint})"
         )
 
@@ -188,7 +196,7 @@ def _write_context(folder: Path, source: Path, contract: Contract) -> None:
         "derived.py": contract.derived_module(),
         "README.md": f"# Churn of: {contract.description}\n\n"
         f"Contract `{contract.name}` {contract.version}. `POST /predict` with one customer as JSON "
-        "answers with the probability of churn.\n",
+        "returns the probability of churn.\n",
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The tables on Delta Lake: one table an asset, one partition a month, every version kept.
+"""Tables on Delta Lake: one table per asset, one partition per month, every version kept.
 
-Our own few lines over `deltalake`, because `dagster-deltalake` 0.29 returns only the first of
+This module uses `deltalake` directly, because `dagster-deltalake` 0.29 returns only the first of
 several months and overwrites a whole table where its partition is a string.
 """
 
@@ -26,10 +26,10 @@ from tenacity import (
 from churn_assets.contracts.contract import MONTH
 
 PROVENANCE = "lake"
-"""Key of `DataFrame.attrs` under which a frame says which table versions it came from."""
+"""Key in `DataFrame.attrs` of the table versions that a frame was read from."""
 
-SOURCE_KEY, MARK = "source.", "write"
-"""Keys in a commit's metadata: versions of its sources, and a name for the commit itself."""
+SOURCE_KEY, WRITE_ID = "source.", "write"
+"""Keys in a commit's metadata: versions of its sources, and a unique id of the write."""
 
 RECENT_COMMITS = 100
 
@@ -37,37 +37,37 @@ KEEP_VERSIONS: Mapping[str, str | None] = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
-"""Delta forgets versions after 30 days where it is not told otherwise."""
+"""By default, Delta deletes old versions after 30 days."""
 
-ONLY_GROWS = {**KEEP_VERSIONS, "delta.appendOnly": "true"}
+APPEND_ONLY = {**KEEP_VERSIONS, "delta.appendOnly": "true"}
 
 Versions = dict[str, int]
 
 log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
-REFUSED: dict[str, Any] = {
+ON_CONFLICT: dict[str, Any] = {
     "retry": retry_if_exception_type(CommitFailedError),
     "before_sleep": before_sleep_log(log, logging.INFO),
     "reraise": True,
 }
-commit_again: Callable[[F], F] = retry(
-    wait=wait_random_exponential(0.2, max=10), stop=stop_after_attempt(12), **REFUSED
+retry_commit: Callable[[F], F] = retry(
+    wait=wait_random_exponential(0.2, max=10), stop=stop_after_attempt(12), **ON_CONFLICT
 )
-"""Two writers of one month: the later commit is refused by Delta and made again."""
-append_again: Callable[[F], F] = retry(
-    wait=wait_random(0, 0.5), stop=stop_after_attempt(60), **REFUSED
+"""With two writers of one month, Delta refuses the later commit, which is then retried."""
+retry_append: Callable[[F], F] = retry(
+    wait=wait_random(0, 0.5), stop=stop_after_attempt(60), **ON_CONFLICT
 )
-"""Of those who append each waits for all others, and none for long."""
+"""An append may wait for all concurrent appends, which are short: many short retries."""
 
 
 class LakeError(LookupError):
-    """A table, a month or a version that is not in the lake."""
+    """A table, a month or a version does not exist in the lake."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a write did: rows and bytes of the part written, and the table's version with it."""
+class WriteResult:
+    """Result of a write: rows and bytes of the part written, and the new version of the table."""
 
     rows: int
     bytes: int
@@ -92,25 +92,27 @@ class Lake:
         frame: pd.DataFrame,
         month: str | None = None,
         sources: Versions | None = None,
-    ) -> Written:
-        """Replaces a month of a table, or all of it, in one atomic commit.
+    ) -> WriteResult:
+        """Replaces a month of a table, or the whole table, in one atomic commit.
 
-        Writing the same again leaves the table the same, at a new version.
+        Writing the same rows again leaves the content unchanged, at a new version.
 
         Args:
-            month: the month that the frame holds; None replaces the whole table.
-            sources: versions of the tables that the frame was made from, kept with the commit.
+            month: month of all rows of the frame; None replaces the whole table.
+            sources: versions of the tables that the frame was derived from, kept in the commit.
         """
         arrow = pa.Table.from_pandas(_storable(frame), preserve_index=False)
         return self._write(table, arrow, month, dict(sources or {}))
 
-    @commit_again
-    def _write(self, table: str, arrow: pa.Table, month: str | None, sources: Versions) -> Written:
+    @retry_commit
+    def _write(
+        self, table: str, arrow: pa.Table, month: str | None, sources: Versions
+    ) -> WriteResult:
         by = None if month is None else [MONTH]
         self._create(table, arrow.schema, partition_by=by, configuration=KEEP_VERSIONS)
         if month is not None:
             self._require_types(table, arrow)
-        mark = str(uuid.uuid4())
+        write_id = str(uuid.uuid4())
         write_deltalake(
             self._uri(table),
             arrow,
@@ -119,48 +121,51 @@ class Lake:
             schema_mode="merge" if month is not None else "overwrite",
             storage_options=dict(self.options),
             commit_properties=CommitProperties(
-                custom_metadata={MARK: mark}
+                custom_metadata={WRITE_ID: write_id}
                 | {SOURCE_KEY + name: str(version) for name, version in sources.items()}
             ),
         )
-        # Another writer may have committed since: the newest version need not be ours.
-        ours = next(c for c in self._commits(table, RECENT_COMMITS) if c.get(MARK) == mark)
-        delta = self._open(table, ours["version"])
+        # Another writer may have committed since: the newest version may not be this write.
+        commit = next(
+            c for c in self._commits(table, RECENT_COMMITS) if c.get(WRITE_ID) == write_id
+        )
+        delta = self._open(table, commit["version"])
         if (held := _total("num_records", delta, month)) != arrow.num_rows:
-            # Delta sees no conflict between two that replace a whole table while it is empty.
+            # Delta detects no conflict between two writers that replace a whole, empty table.
             raise CommitFailedError(f"table {table!r} holds {held} rows, not {arrow.num_rows}")
-        return Written(
-            rows=arrow.num_rows, bytes=_total("size_bytes", delta, month), version=ours["version"]
+        return WriteResult(
+            rows=arrow.num_rows, bytes=_total("size_bytes", delta, month), version=commit["version"]
         )
 
-    @append_again
+    @retry_append
     def append(
         self, table: str, schema: pa.Schema, make: Callable[[pd.DataFrame], pd.DataFrame]
     ) -> None:
-        """Adds rows that follow from the rows there are, with no other writer in between.
+        """Appends rows computed from the existing rows, with no other writer in between.
 
-        The table is one that only grows: Delta refuses to take rows of it away.
+        The table is append-only: Delta refuses to remove its rows.
 
         Args:
-            schema: of the table, which is made where there is none.
-            make: the new rows from all there are; called again where another writer was first.
+            schema: schema of the table, which is created where it does not exist.
+            make: computes the new rows from all existing rows; called again where another writer
+                was first.
         """
-        self._create(table, schema, configuration=ONLY_GROWS)
+        self._create(table, schema, configuration=APPEND_ONLY)
         delta = self._open(table)
         rows = make(delta.to_pandas(types_mapper=_types))
         write_deltalake(
             delta,
             pa.Table.from_pandas(rows, schema=schema, preserve_index=False),
             mode="append",
-            # An append that is merely tried again would go behind rows that `make` never saw.
+            # A retry by Delta would append after rows that `make` has not seen.
             commit_properties=CommitProperties(max_commit_retries=0),
         )
 
     def _create(self, table: str, schema: pa.Schema, **layout: Any) -> None:
-        """Makes an empty table where there is none.
+        """Creates an empty table where it does not exist.
 
-        Of two writers that both made the table by their first rows, Delta would keep the rows of
-        both: only from a version that both have seen does it see that they conflict.
+        If two writers created the table with their first rows, Delta would keep the rows of both:
+        it detects a conflict only between writers that started from a common version.
         """
         DeltaTable.create(
             self._uri(table),
@@ -172,12 +177,12 @@ class Lake:
 
     def _require_types(self, table: str, arrow: pa.Table) -> None:
         """Refuses a column whose type has changed: Delta would cast its values, 3.75 to 3."""
-        there = {f.name: str(f.type) for f in self._open(table).schema().fields}
+        current = {f.name: str(f.type) for f in self._open(table).schema().fields}
         given = {f.name: str(f.type) for f in Schema.from_arrow(arrow.schema).fields}
         changed = [
-            f"{name} was {there[name]} and is {kind} now"
+            f"{name} was {current[name]} and is {kind} now"
             for name, kind in given.items()
-            if there.get(name, kind) != kind
+            if current.get(name, kind) != kind
         ]
         if changed:
             raise LakeError(
@@ -192,14 +197,14 @@ class Lake:
         """Reads months of a table as one frame.
 
         Args:
-            months: the months to read; None reads all there are.
+            months: months to read; None reads all months.
             version: an earlier version of the table; None reads the newest.
 
         Returns:
-            The rows, in no promised order; `attrs["lake"]` holds the version that was read.
+            The rows, in any order; `attrs["lake"]` holds the version that was read.
 
         Raises:
-            LakeError: the table, one of the months or the version is not there.
+            LakeError: the table, one of the months or the version does not exist.
         """
         delta = self._open(table, version)
         if months is not None:
@@ -210,14 +215,14 @@ class Lake:
         return frame
 
     def months(self, table: str) -> list[str]:
-        """The months that a table has, in order; none where there is no table yet."""
+        """Months of a table, in order; empty where the table does not exist yet."""
         try:
             return _months(self._open(table))
         except LakeError:
             return []
 
     def rows_by_month(self, table: str) -> dict[str, int]:
-        """Rows of each month that a table has; none where there is no table yet."""
+        """Number of rows by month; empty where the table does not exist yet."""
         try:
             files = _files(self._open(table))
         except LakeError:
@@ -232,7 +237,7 @@ class Lake:
         return int(self._open(table).version())
 
     def sources(self, table: str, version: int) -> Versions:
-        """Versions of the tables that a version of a table was made from."""
+        """Versions of the tables that a version of a table was derived from."""
         commit = next((c for c in self._commits(table) if c["version"] == version), None)
         if commit is None:
             raise LakeError(f"table {table!r} in {self.root} has no version {version}")
@@ -243,7 +248,7 @@ class Lake:
         }
 
     def appended(self, table: str, version: int) -> int:
-        """How many rows `append` ever added up to a version, whatever became of them since."""
+        """Number of rows that `append` added up to a version, whether or not they still exist."""
         return sum(
             int(commit["operationMetrics"]["num_added_rows"])
             for commit in self._commits(table)
@@ -253,7 +258,7 @@ class Lake:
         )
 
     def _commits(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
-        """Commits of a table, newest first, each with the version that it made."""
+        """Commits of a table, newest first, each with the version that it created."""
         while True:
             delta = self._open(table)
             commits: list[dict[str, Any]] = delta.history(limit)
@@ -288,7 +293,7 @@ def _storable(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _types(arrow: pa.DataType) -> Any:
-    """The pandas types that keep nulls apart from values; None leaves it to pandas."""
+    """Nullable pandas type of an Arrow type; None leaves the choice to pandas."""
     if pa.types.is_string(arrow) or pa.types.is_large_string(arrow):
         return pd.StringDtype("pyarrow")
     return {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get(arrow)

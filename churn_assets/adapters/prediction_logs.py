@@ -1,4 +1,4 @@
-"""The service's prediction logs: files of lines that only grow, in a folder at any URL."""
+"""Reader of the service's prediction logs: append-only line files in a folder at any URL."""
 
 import gzip
 import re
@@ -11,34 +11,34 @@ from upath import UPath
 
 from churn_assets.contracts.pseudonym import KEY_BYTES
 from churn_assets.core.scoring.log_lines import Lines
-from churn_assets.core.scoring.traffic import Place
+from churn_assets.core.scoring.traffic import ReadPosition
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
-"""Of logs: as the service writes them, and as somebody packed them to save room."""
+"""Suffixes of log files: as written by the service, and compressed to save space."""
 NAME = re.compile(r"predictions\..+\.\d+\.(?P<start>\d{20})\.\d+\.jsonl(\.gz)?")
-"""host, process, start (UTC, to the microsecond) and number of a file that the service made."""
+"""File name by the service: host, process, start (UTC, to the microsecond) and number."""
 
 BLOCK_BYTES = 8 * 2**20
 CLOCK_SLACK = timedelta(days=1)
-"""By so much the clock of a file's disk may be behind that of the service."""
+"""The clock of a file's disk may be behind the service's clock by this much."""
 
 
 class PredictionLogError(ValueError):
-    """The logs, or the key of their pseudonyms, cannot be used; the message says why."""
+    """The logs or the key of their pseudonyms cannot be used; the message says why."""
 
 
 def read_lines(
-    folder: UPath, places: Mapping[str, Place], since: datetime | None = None
+    folder: UPath, positions: Mapping[str, ReadPosition], since: datetime | None = None
 ) -> Iterator[Lines]:
-    """The lines of every log below a folder, file by file, in blocks.
+    """Yields the new lines of every log below a folder, file by file, in blocks.
 
     Args:
-        folder: there are no lines where it does not exist.
-        places: how far files were read before, by path within the folder.
-        since: files that were not written since then are left out.
+        folder: folder of the logs; yields nothing where it does not exist.
+        positions: read position of each file, by path within the folder.
+        since: files last modified before this time, less `CLOCK_SLACK`, are skipped.
 
     Raises:
-        PredictionLogError: a packed file cannot be unpacked.
+        PredictionLogError: a compressed file cannot be decompressed.
     """
     if not folder.exists():
         return
@@ -48,20 +48,20 @@ def read_lines(
         try:
             modified = _modified(path)
             if since is None or modified >= since - CLOCK_SLACK:
-                begun = Place(0, _begun(path.name) or modified)
-                yield from _lines(path, name, places.get(name, begun), begun)
+                beginning = ReadPosition(0, _start_time(path.name) or modified)
+                yield from _lines(path, name, positions.get(name, beginning), beginning)
         except FileNotFoundError:
-            # The service removes its oldest files whenever it likes.
+            # The service may remove its oldest files at any time.
             continue
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise PredictionLogError(f"{name} cannot be unpacked: {error}") from error
+            raise PredictionLogError(f"{name} cannot be decompressed: {error}") from error
 
 
 def read_key(path: Path) -> bytes | None:
-    """The key of the pseudonyms; None where there is no such file.
+    """Reads the key of the pseudonyms; None where the file does not exist.
 
     Raises:
-        PredictionLogError: the file holds no key.
+        PredictionLogError: the file does not contain a valid key.
     """
     if not path.is_file():
         return None
@@ -72,10 +72,12 @@ def read_key(path: Path) -> bytes | None:
     return key
 
 
-def _lines(path: UPath, name: str, place: Place, begun: Place) -> Iterator[Lines]:
-    # A file that is smaller than what was read of it is another one.
-    from_there = 0 < place.byte <= path.stat().st_size
-    start, before, rest = *((place.byte, place.time) if from_there else (0, begun.time)), b""
+def _lines(
+    path: UPath, name: str, position: ReadPosition, beginning: ReadPosition
+) -> Iterator[Lines]:
+    # A file that is smaller than its read position was replaced by another file.
+    resume = 0 < position.byte <= path.stat().st_size
+    start, before, rest = *((position.byte, position.time) if resume else (0, beginning.time)), b""
     with path.open("rb", compression="infer") as file:
         file.seek(start)
         while block := file.read(BLOCK_BYTES):
@@ -84,11 +86,11 @@ def _lines(path: UPath, name: str, place: Place, begun: Place) -> Iterator[Lines
                 yield Lines(name, start, lines, before)
             start += sum(map(len, lines)) + len(lines)
     if rest:
-        yield Lines(name, start, [rest], before, whole=False)
+        yield Lines(name, start, [rest], before, complete=False)
 
 
-def _begun(name: str) -> datetime | None:
-    """What the name says; None where it is no name, or no time, of the service's."""
+def _start_time(name: str) -> datetime | None:
+    """Start time in the file name; None where the name is not in the service's format."""
     match = NAME.fullmatch(name)
     try:
         return datetime.strptime(match["start"] + "+0000", "%Y%m%d%H%M%S%f%z") if match else None

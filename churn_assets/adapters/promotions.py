@@ -1,13 +1,16 @@
-"""Challenger against champion, and movements of the champion.
+"""Comparison of challenger and champion, and movements of the champion.
 
-Who is champion stands in the audit log; the aliases of MLflow follow it. A movement is written
-there first, and only behind the one that it was decided on. So of two that are decided at once one
-is refused, and a crash in between leaves an entry whose aliases the next run moves.
+The audit log records which version is the champion; the aliases in MLflow follow the log. A
+movement is first appended to the log, and only if the newest movement is still the one that the
+decision was based on. So of two concurrent decisions one is refused, and after a crash the next run
+moves the aliases to the newest entry.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import pandas as pd
 
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import Lake
@@ -21,23 +24,24 @@ from churn_assets.adapters.registry import (
     load_scorer,
     log_to_run,
     model_record,
-    place,
+    set_aliases,
 )
+from churn_assets.adapters.training_rows import training_set_of
 from churn_assets.contracts.contract import Contract
-from churn_assets.contracts.schemas import typed
 from churn_assets.core.data.features import model_columns
-from churn_assets.core.data.splitting import TEST, of_split
+from churn_assets.core.data.splitting import TEST, rows_of_split
 from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.core.evaluation.metrics import Floats
 from churn_assets.core.governance.audit import AuditEntry
 from churn_assets.core.governance.promotion import (
     Comparison,
     PolicyName,
-    Standing,
+    RegistryState,
     approval_recorded,
     compare,
     judge,
     policy_for,
-    standing,
+    registry_state,
 )
 from churn_assets.core.modelling.scorer import Scorer
 from churn_assets.core.policies import PromotionPolicy
@@ -47,7 +51,7 @@ COMPARISON_FILE = "promotion.json"
 
 
 class MovementError(RuntimeError):
-    """The champion is not the one any more that a movement was decided on; nothing was moved."""
+    """The champion has changed since the decision; nothing was moved."""
 
 
 class UnusableError(RuntimeError):
@@ -56,7 +60,7 @@ class UnusableError(RuntimeError):
 
 @dataclass(frozen=True)
 class Judged:
-    """What a policy says of a challenger, and on which evidence."""
+    """Verdict of a policy on a challenger, with its evidence."""
 
     policy: PolicyName
     comparison: Comparison | None
@@ -74,31 +78,31 @@ def judge_challenger(
     *,
     seed: int,
 ) -> Judged:
-    """Compares a challenger with the champion, where there is one, on the challenger's test rows.
+    """Compares a challenger with the champion, if there is one, on the challenger's test rows.
 
-    The comparison is written to the challenger's MLflow run. With a champion that cannot score
-    these rows, or was lost, nothing is compared, and the challenger does not pass.
+    The comparison is logged to the challenger's MLflow run. If the champion cannot score these rows
+    or was lost, there is no comparison, and the challenger does not pass.
 
     Args:
-        report: on the challenger.
+        report: evaluation of the challenger.
     """
-    other, comparison, hindrance = None, None, ""
-    name = policy_for(challenger.recipe, champion_version and "unknown")
+    champion_record, comparison, problem = None, None, ""
     if champion_version:
         try:
-            other, scorer = usable(challenger.name, champion_version, contract)
+            champion_record, scorer = usable(challenger.name, champion_version, contract)
         except UnusableError as error:
-            hindrance = str(error)
-        else:
-            name = policy_for(challenger.recipe, other.recipe)
-            comparison = _compared(
-                challenger, scorer, contract, lake, resamples=policy.resamples, seed=seed
-            )
-            _log(challenger, comparison)
+            problem = str(error)
+    if champion_record:
+        test, ours, theirs = _test_scores(challenger, scorer, contract, lake)
+        comparison = compare(test, ours, theirs, contract, resamples=policy.resamples, seed=seed)
+        _log(challenger, comparison)
+    # The recipe of an unusable champion is unknown: the challenger has to be superior.
+    recipe = champion_record.recipe if champion_record else champion_version and "unknown"
+    name = policy_for(challenger.recipe, recipe)
     verdict = judge(name, report, comparison, policy)
-    if hindrance:
-        verdict = Verdict(False, f"{verdict.description} {hindrance}.", verdict.numbers)
-    models = {"challenger": challenger, "champion": other}
+    if problem:
+        verdict = Verdict(False, f"{verdict.description} {problem}.", verdict.numbers)
+    models = {"challenger": challenger, "champion": champion_record}
     evidence = {
         "policy": name,
         "verdict": verdict.description,
@@ -111,11 +115,11 @@ def judge_challenger(
 
 
 def usable(name: str, version: str, contract: Contract) -> tuple[ModelRecord, Scorer]:
-    """A registered version that can score rows of a contract, and its scorer.
+    """Loads a registered version that can score rows of a contract, with its scorer.
 
     Raises:
-        UnusableError: it was lost, or asks for inputs that rows of the contract do not have as it
-            knows them.
+        UnusableError: the version was lost, or needs inputs that the contract does not have with
+            the same type.
     """
     try:
         record = model_record(name, version)
@@ -125,25 +129,20 @@ def usable(name: str, version: str, contract: Contract) -> tuple[ModelRecord, Sc
     numbers, categories = set(scorer.numbers), set(scorer.codes)
     missing = (numbers - set(contract.numbers)) | (categories - set(contract.categories))
     if missing:
-        asks = ", ".join(sorted(missing))
-        raise UnusableError(f"{name}:{version} asks for {asks}, which the contract does not have")
+        needed = ", ".join(sorted(missing))
+        raise UnusableError(f"{name}:{version} needs {needed}, which the contract does not have")
     return record, scorer
 
 
-def _compared(
-    challenger: ModelRecord,
-    theirs: Scorer,
-    contract: Contract,
-    lake: Lake,
-    *,
-    resamples: int,
-    seed: int,
-) -> Comparison:
-    version = challenger.table_versions["training_set"]
-    test = of_split(typed(lake.read("training_set", version=version), contract), TEST)
+def _test_scores(
+    challenger: ModelRecord, champion_scorer: Scorer, contract: Contract, lake: Lake
+) -> tuple[pd.DataFrame, Floats, Floats]:
+    """Returns the challenger's test rows, and the probabilities of challenger and champion."""
+    scorer = load_scorer(challenger)
+    training_set = training_set_of(challenger, lake, contract)
+    test = rows_of_split(training_set, TEST)
     columns = model_columns(test, contract)
-    ours, others = (one.score(columns) for one in (load_scorer(challenger), theirs))
-    return compare(test, ours, others, contract, resamples=resamples, seed=seed)
+    return test, scorer.score(columns), champion_scorer.score(columns)
 
 
 def _log(challenger: ModelRecord, comparison: Comparison) -> None:
@@ -163,21 +162,21 @@ def move(
     actor: str,
     reason: str,
     evidence: Mapping[str, Any],
-) -> Standing:
-    """Makes a version the champion and the present champion the one before it, on record.
+) -> RegistryState:
+    """Makes a version the champion and the current champion `previous`, through the audit log.
 
     Args:
-        name: registered model.
-        behind: the newest movement when this one was decided.
+        name: name of the registered model.
+        behind: newest movement at the time of the decision.
         action: promotion or rollback.
-        actor: who decided.
+        actor: the person who decided, or `policy`.
 
     Raises:
         MovementError: the champion has moved since.
     """
 
     def not_moved(entries: Sequence[AuditEntry]) -> None:
-        if (last := standing(entries, name).by) != behind and last:
+        if (last := registry_state(entries, name).by) != behind and last:
             raise MovementError(
                 f"the champion of {name} has moved meanwhile: entry {last.sequence} of the audit "
                 f"log is a {last.action} by {last.actor} to version {last.after or 'none'}"
@@ -193,8 +192,8 @@ def move(
 
 def correct(
     audit: AuditLog, name: str, *, actor: str, reason: str, evidence: Mapping[str, Any]
-) -> Standing:
-    """Has the aliases follow the audit log again after somebody moved them beside it, on record."""
+) -> RegistryState:
+    """Moves the aliases back to the state in the audit log, and records that as a correction."""
     found = champion(name)
     audit.append(
         action="correction", actor=actor, subject=name, reason=reason,
@@ -204,52 +203,52 @@ def correct(
 
 
 def corrected(audit: AuditLog, name: str) -> str | None:
-    """The champion after a correction: that of the audit log, unless it was lost.
+    """Returns the champion after a correction: that of the audit log; None where it was lost.
 
-    Where no movement is on record at all, the champion that was found is taken over.
+    If the log has no movement at all, the current champion in MLflow is kept.
     """
-    recorded = standing(audit.entries(), name)
-    version = recorded.champion if recorded.by else champion(name)
+    state = registry_state(audit.entries(), name)
+    version = state.champion if state.by else champion(name)
     return version if version and _record(name, version) else None
 
 
 def finish_movement(audit: AuditLog, name: str) -> None:
-    """Moves the aliases where the newest movement on record was cut off before it did."""
-    last, found = standing(audit.entries(), name).by, champion(name) or ""
+    """Moves the aliases if a crash followed the newest movement before its aliases were moved."""
+    last, found = registry_state(audit.entries(), name).by, champion(name) or ""
     if last and found == last.before != last.after and _record(name, last.after):
         _settle(audit, name)
 
 
-def _settle(audit: AuditLog, name: str) -> Standing:
-    """Has the aliases follow the audit log; of two that do so at once the later sees both."""
+def _settle(audit: AuditLog, name: str) -> RegistryState:
+    """Moves the aliases to the state in the log; repeated if an entry was appended meanwhile."""
     while True:
-        recorded = standing(audit.entries(), name)
-        place(name, recorded.champion, recorded.previous)
-        if standing(audit.entries(), name) == recorded:
-            return recorded
+        state = registry_state(audit.entries(), name)
+        set_aliases(name, state.champion, state.previous)
+        if registry_state(audit.entries(), name) == state:
+            return state
 
 
 def recorded(audit: AuditLog, name: str) -> Verdict:
-    """Whether the aliases are where the movements on record took them."""
+    """Verifies that the aliases are at the versions that the audit log records."""
     found = aliases(name)
     return approval_recorded(
-        found.get(CHAMPION), found.get(PREVIOUS), standing(audit.entries(), name)
+        found.get(CHAMPION), found.get(PREVIOUS), registry_state(audit.entries(), name)
     )
 
 
-def promoted(recorded: Standing, anchor: str) -> PromotedModel | None:
-    """The champion by the audit log, as the asset is stored; None where there is none.
+def promoted(state: RegistryState, anchor: str) -> PromotedModel | None:
+    """Returns the champion by the audit log as the stored asset; None where there is none.
 
     Args:
-        anchor: hash of the entry that the stored asset names: with that one nothing is new.
+        anchor: hash of the entry in the stored asset; the action is `kept` where it is unchanged.
     """
-    if recorded.champion is None or (entry := recorded.by) is None:
+    if state.champion is None or (entry := state.by) is None:
         return None
     kept = entry.hash == anchor or entry.action == "correction"
     return PromotedModel.model_validate(
         {
-            "model": model_record(entry.subject, recorded.champion),
-            "previous": _record(entry.subject, recorded.previous) if recorded.previous else None,
+            "model": model_record(entry.subject, state.champion),
+            "previous": _record(entry.subject, state.previous) if state.previous else None,
             "action": "kept" if kept else entry.action,
             "policy": entry.evidence.get("policy"),
             "comparison": entry.evidence.get("comparison"),
@@ -263,7 +262,7 @@ def promoted(recorded: Standing, anchor: str) -> PromotedModel | None:
 
 
 def _record(name: str, version: str) -> ModelRecord | None:
-    """What is on record of a version; None where it was lost."""
+    """Record of a registered version; None where it was lost."""
     try:
         return model_record(name, version)
     except RegistryError:

@@ -1,4 +1,4 @@
-"""What is kept on record of the things that were made, so that each can be traced back."""
+"""Records of models, champions and bentos, for traceability."""
 
 from datetime import datetime
 from typing import Literal
@@ -12,18 +12,17 @@ from churn_assets.core.governance.promotion import Comparison
 
 
 class ModelRecord(Frozen):
-    """What is on record of a registered model version: enough to find everything it came from.
+    """Record of a registered model version, with everything needed to trace its origin.
 
     Attributes:
         name: registered model in MLflow.
-        version: its registered version.
-        run_id: the MLflow run that made it.
-        table_versions: versions of the lake's tables that it was trained on.
-        recipe: fingerprint of how it was made: code, contract, candidates, search space, seed;
-            not of the data.
-        months: the labelled months of its training set, in order.
-        trained_at: in UTC.
-        reasons: why it was trained; none where somebody just did.
+        version: registered version.
+        run_id: MLflow run of the training.
+        table_versions: versions of the lake's tables that the model was trained on.
+        recipe: fingerprint of code, contract, candidates, search space and seed; not of the data.
+        months: labelled months of the training set, in order.
+        trained_at: time of the training, in UTC.
+        reasons: reasons for the training; empty where a person started it without one.
     """
 
     name: str
@@ -42,16 +41,16 @@ class ModelRecord(Frozen):
 
 
 class PromotedModel(Frozen):
-    """The champion, and how it came to be that.
+    """The champion and the decision that made it the champion.
 
     Attributes:
-        model: the champion now.
-        previous: the one before, to which a rollback goes.
-        action: what was done last; `kept` where the challenger was the champion already.
-        policy: by which a promotion was decided; null for a rollback.
-        comparison: of the challenger with the champion of then, where there was one.
-        approved_by: a person, or `policy` where nobody was asked.
-        dagster_run_id: the run that decided.
+        model: current champion.
+        previous: previous champion, which a rollback restores.
+        action: last action; `kept` where the challenger was the champion already.
+        policy: policy that decided a promotion; null for a rollback.
+        comparison: comparison of the challenger with the champion of that time, if there was one.
+        approved_by: a person, or `policy` where no person decided.
+        dagster_run_id: Dagster run that decided.
         audit_hash: hash of the decision's entry in the audit log.
     """
 
@@ -68,12 +67,12 @@ class PromotedModel(Frozen):
 
 
 class BentoRecord(Frozen):
-    """What is on record of a bento.
+    """Record of a bento.
 
     Attributes:
         tag: name:version in the bento store.
         archive: path of the `.bento` file.
-        size_bytes: of the archive.
+        size_bytes: size of the archive.
     """
 
     tag: str
@@ -92,14 +91,14 @@ def model_card(
     dagster_run_id: str,
     built_at: datetime,
 ) -> ModelCard:
-    """The card of an evaluated model, which goes with it into the bento.
+    """Returns the card of an evaluated model, which becomes part of the bento.
 
     Args:
-        report: on `model`.
-        contract: that the bento is built for.
-        probabilities: of the model, for the rows of the report, (n,).
-        dagster_run_id: the run that builds the bento; empty where there is none.
-        built_at: with a time zone.
+        report: evaluation of `model`.
+        contract: contract of the bento.
+        probabilities: the model's probabilities for the rows of the report, (n,).
+        dagster_run_id: Dagster run that builds the bento; empty where there is none.
+        built_at: time of the build, with a time zone.
     """
     return ModelCard(
         name=model.name,

@@ -1,6 +1,6 @@
-"""Trained models in MLflow: the run that made one, its registered version, and the way back.
+"""Trained models in MLflow: runs, registered versions, aliases and artifacts.
 
-MLflow is imported inside the functions: it takes seconds.
+MLflow is imported inside the functions: the import takes seconds.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from churn_assets.core.modelling.pipelines import SKOPS_TRUSTED
 from churn_assets.core.modelling.scorer import Scorer
 from churn_assets.core.modelling.training import (
     FOLDS,
+    SEARCH_CANDIDATES,
     SEARCH_SPACE,
-    SEARCHED,
     Candidate,
     TrainedModel,
 )
@@ -41,7 +41,7 @@ REASONS_TAG = "churn.retraining_reasons"
 
 
 class RegistryError(RuntimeError):
-    """A registered version lacks what it should have; the message says what to do."""
+    """A registered version does not exist or lacks an artifact; the message says what to do."""
 
 
 def register_model(
@@ -64,14 +64,13 @@ def register_model(
     Args:
         scorer: `trained.estimator`, compiled.
         fallback: `trained.simple`, compiled.
-        rows: some training rows, for the signature and as an example.
+        rows: some training rows, for the signature.
         table_versions: versions of the lake's tables, by name.
-        months: the labelled months of the training set.
-        code_version: of the code that trains.
-        reasons: why it was trained.
+        months: labelled months of the training set.
+        code_version: version of the training code.
+        reasons: reasons for the training.
     """
     import mlflow
-    import mlflow.sklearn
 
     run_id = mlflow.active_run().info.run_id
     for candidate in trained.candidates:
@@ -84,17 +83,7 @@ def register_model(
     _log_inputs(table_versions, lake_root)
     _log_scorer(scorer, SCORER_PATH)
     _log_scorer(fallback, FALLBACK_PATH)
-    inputs = model_frame(rows, contract)
-    logged = mlflow.sklearn.log_model(
-        trained.estimator,
-        name="model",
-        serialization_format="skops",
-        skops_trusted_types=list(SKOPS_TRUSTED),
-        pip_requirements=_requirements(),
-        signature=_signature(inputs, trained),
-        registered_model_name=name,
-    )
-    version = str(logged.registered_model_version)
+    version = _log_pipeline(trained, model_frame(rows, contract), name)
     record = ModelRecord(
         name=name,
         version=version,
@@ -104,22 +93,40 @@ def register_model(
         contract_version=contract.version,
         seed=seed,
         table_versions=dict(table_versions),
-        cross_validation={
-            one.name: {"log_loss": one.log_loss, "roc_auc": one.auc} for one in trained.candidates
-        },
+        cross_validation=_cross_validation(trained),
         recipe=_recipe(contract, seed, code_version),
         months=tuple(months),
         trained_at=datetime.now(UTC),
         reasons=tuple(reasons),
     )
     mlflow.log_text(record.model_dump_json(indent=1), RECORD_FILE)
-    # Last: a version with the alias has all that it should have.
+    # The alias is set last: a version with the alias is complete.
     _client().set_registered_model_alias(name, CHALLENGER, version)
     return record
 
 
+def _cross_validation(trained: TrainedModel) -> dict[str, dict[str, float]]:
+    return {one.name: {"log_loss": one.log_loss, "roc_auc": one.auc} for one in trained.candidates}
+
+
+def _log_pipeline(trained: TrainedModel, inputs: pd.DataFrame, name: str) -> str:
+    """Stores the fitted pipeline, registers it, and returns the new version."""
+    import mlflow.sklearn
+
+    logged = mlflow.sklearn.log_model(
+        trained.estimator,
+        name="model",
+        serialization_format="skops",
+        skops_trusted_types=list(SKOPS_TRUSTED),
+        pip_requirements=_requirements(),
+        signature=_signature(inputs, trained),
+        registered_model_name=name,
+    )
+    return str(logged.registered_model_version)
+
+
 def aliases(name: str) -> dict[str, str]:
-    """Versions of a registered model by their aliases; none where there is no such model."""
+    """Versions of a registered model by alias; empty where the model does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -132,26 +139,26 @@ def aliases(name: str) -> dict[str, str]:
 
 
 def champion(name: str) -> str | None:
-    """The version that serves; None where none was promoted yet."""
+    """The champion's version; None where no version was promoted yet."""
     return aliases(name).get(CHAMPION)
 
 
-def place(name: str, champion: str | None, previous: str | None) -> None:
-    """Gives the aliases to the champion and to the one that a rollback goes to; None takes away."""
-    client, there = _client(), aliases(name)
-    # The champion last: where it has arrived, both have.
+def set_aliases(name: str, champion: str | None, previous: str | None) -> None:
+    """Sets the aliases `champion` and `previous`; None removes an alias."""
+    client, current = _client(), aliases(name)
+    # The champion is set last: once it is right, both are.
     for alias, version in ((PREVIOUS, previous), (CHAMPION, champion)):
         if version is not None:
             client.set_registered_model_alias(name, alias, version)
-        elif alias in there:
+        elif alias in current:
             client.delete_registered_model_alias(name, alias)
 
 
 def model_record(name: str, version: str) -> ModelRecord:
-    """What was put on record of a registered version when it was made.
+    """Loads the record of a registered version from its MLflow run.
 
     Raises:
-        RegistryError: there is no such version, or its run has no record.
+        RegistryError: the version does not exist, or its run has no record.
     """
     from mlflow.exceptions import MlflowException
 
@@ -163,10 +170,10 @@ def model_record(name: str, version: str) -> ModelRecord:
 
 
 def load_report(record: ModelRecord) -> EvaluationReport:
-    """The evaluation of a registered version.
+    """Loads the evaluation report of a registered version.
 
     Raises:
-        RegistryError: it was never evaluated.
+        RegistryError: the version was never evaluated.
     """
     text = _text(record.run_id, REPORT_FILE, f"{record.name}:{record.version}")
     return EvaluationReport.model_validate_json(text)
@@ -184,19 +191,19 @@ def _text(run_id: str, file: str, version: str) -> str:
 
 
 def load_scorer(record: ModelRecord) -> Scorer:
-    """The compiled scorer of a registered version.
+    """Loads the compiled scorer of a registered version.
 
     Raises:
-        RegistryError: its run has none.
+        RegistryError: the run has no scorer.
     """
     return _load(record, SCORER_PATH)
 
 
 def load_fallback(record: ModelRecord) -> Scorer:
-    """The compiled logistic regression of the same training.
+    """Loads the compiled logistic regression of the same training.
 
     Raises:
-        RegistryError: its run has none, as those before there was a fallback.
+        RegistryError: the run has no fallback, as in old runs.
     """
     return _load(record, FALLBACK_PATH)
 
@@ -219,7 +226,7 @@ def _load(record: ModelRecord, artifact: str) -> Scorer:
 def log_to_run(
     record: ModelRecord, metrics: Mapping[str, float], documents: Mapping[str, str]
 ) -> None:
-    """Adds metrics and text files to the run of a model that is already registered."""
+    """Adds metrics and text files to the run of a registered model."""
     client = _client()
     for name, value in metrics.items():
         client.log_metric(record.run_id, name, value)
@@ -228,17 +235,17 @@ def log_to_run(
 
 
 def _recipe(contract: Contract, seed: int, code_version: str) -> str:
-    """Fingerprint of all that makes a model but its rows."""
+    """Fingerprint of everything that determines a model, except its training rows."""
     from sklearn import __version__
 
-    made_by = {
+    recipe = {
         "code": code_version,
         "contract": contract.fingerprint,
-        "search": [SEARCH_SPACE, SEARCHED, FOLDS],
+        "search": [SEARCH_SPACE, SEARCH_CANDIDATES, FOLDS],
         "seed": seed,
         "sklearn": __version__,
     }
-    return hashlib.sha256(canonical(made_by).encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical(recipe).encode()).hexdigest()[:16]
 
 
 def _client() -> MlflowClient:
@@ -287,7 +294,7 @@ def _signature(inputs: pd.DataFrame, trained: TrainedModel) -> Any:
 
 
 def _requirements() -> list[str]:
-    """Given outright, for MLflow's own inference of them takes seconds."""
+    """Requirements of the model, given explicitly because MLflow's inference takes seconds."""
     from importlib.metadata import version
 
     return [f"{name}=={version(name)}" for name in ("numpy", "pandas", "scikit-learn", "skops")]

@@ -1,4 +1,4 @@
-"""Serves a bento for a while, to try it: a real `bentoml serve` on a free local port."""
+"""Serves a bento for a trial: a real `bentoml serve` on a free local port."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     import httpx
 
 GRACE = 10.0
-"""Seconds that a server has to finish its requests when it is told to stop."""
+"""Seconds that a server has to finish its requests after SIGTERM."""
 
 LOG_LINES = 40
 
 
 class BentoError(RuntimeError):
-    """A bento could not be built or served; the message ends with what the process said last."""
+    """A bento could not be built or served; the message ends with the process's last output."""
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def serving(
 
     Args:
         tag_or_path: name:version in the store, a `.bento` archive, or the folder of a bento.
-        home: of the store; it is only read.
+        home: home of the store; it is only read.
         timeout: seconds within which the server must be ready.
         settings: variables of the service, CHURN_API_..., for this server.
 
@@ -50,7 +50,7 @@ def serving(
         The base URL, once the server is ready.
 
     Raises:
-        BentoError: there is no such bento, or its server did not get ready.
+        BentoError: the bento does not exist, or its server did not become ready.
     """
     with TemporaryDirectory(prefix="churn-serve-", ignore_cleanup_errors=True) as scratch:
         target = _target(tag_or_path, home, Path(scratch))
@@ -76,32 +76,34 @@ def serving(
 
 
 def environment(home: Path, settings: Mapping[str, str] = {}) -> dict[str, str]:
-    """Environment of a BentoML process: its home, no telemetry, and of the service these settings.
+    """Environment of a BentoML process: its home, no telemetry, and only the given settings.
 
-    Those of this process are for the service in production, and a trial answers to nobody but us.
+    Service settings of this process are left out: they are for the service in production.
     """
-    ours = {name: text for name, text in os.environ.items() if not name.startswith(SERVICE_PREFIX)}
-    its = {"BENTOML_HOME": str(home.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
-    return {**ours, **its, **settings}
+    inherited = {
+        name: text for name, text in os.environ.items() if not name.startswith(SERVICE_PREFIX)
+    }
+    bentoml = {"BENTOML_HOME": str(home.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
+    return {**inherited, **bentoml, **settings}
 
 
 def tail(text: str) -> str:
-    """The last lines, where a process says what ended it."""
+    """The last lines of a process's output, which usually contain its error."""
     return "\n".join(text.strip().splitlines()[-LOG_LINES:])
 
 
 def predictions(url: str, customers: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-    """Asks a served bento about customers, one request each over one connection.
+    """Requests predictions from a served bento, one request per customer over one connection.
 
     Args:
         url: base URL of the service.
-        customers: request bodies, see `core.features.requests`.
+        customers: request bodies, see `core.data.features.requests`.
 
     Returns:
         Churn probabilities, shape (n,).
 
     Raises:
-        BentoError: the service answered anything but 200.
+        BentoError: a response had another status than 200.
     """
     import httpx  # Here: it takes 0.1 s, and every code location loads this module.
 
@@ -110,17 +112,19 @@ def predictions(url: str, customers: Sequence[Mapping[str, Any]]) -> NDArray[np.
 
 
 def _prediction(client: httpx.Client, customer: Mapping[str, Any]) -> float:
-    answer = client.post("/predict", json=dict(customer))
-    if answer.status_code != http.HTTPStatus.OK:
-        raise BentoError(f"{client.base_url}predict answered {answer.status_code}: {answer.text}")
-    return float(answer.json()["churn_probability"])
+    response = client.post("/predict", json=dict(customer))
+    if response.status_code != http.HTTPStatus.OK:
+        raise BentoError(
+            f"{client.base_url}predict responded with {response.status_code}: {response.text}"
+        )
+    return float(response.json()["churn_probability"])
 
 
 def _target(tag_or_path: str, home: Path, scratch: Path) -> str:
-    """What to serve with `scratch` as BentoML's home.
+    """Returns the target of `bentoml serve`, with `scratch` as BentoML's home.
 
-    There a server may write what it likes. In the home of the store it would empty the folder in
-    which another server counts its requests.
+    A server may write to that home. In the home of the store it would empty the folder in which
+    another server counts its requests.
     """
     path = Path(tag_or_path)
     if path.suffix == ".bento" and path.is_file():
@@ -128,14 +132,14 @@ def _target(tag_or_path: str, home: Path, scratch: Path) -> str:
             with tarfile.open(path) as archive:
                 archive.extractall(scratch / "bento", filter="data")
         except tarfile.TarError as error:
-            raise BentoError(f"{path} is no archive of a bento: {error}") from error
+            raise BentoError(f"{path} is not a bento archive: {error}") from error
         return str(scratch / "bento")
     for folder in ("bentos", "models"):
         if (home / folder).is_dir():
             (scratch / folder).symlink_to(home.resolve() / folder)
     if (path / "bento.yaml").is_file():
         return str(path.resolve())
-    # BentoML would take the start of a version for the version.
+    # BentoML would accept a prefix of a version as the version.
     if not (home / "bentos" / tag_or_path.replace(":", "/") / "bento.yaml").is_file():
         raise BentoError(f"there is no bento {tag_or_path!r} in {home}")
     return tag_or_path
@@ -153,8 +157,8 @@ def _await_ready(process: psutil.Popen, port: int, log: Path, timeout: float) ->
         if process.poll() is not None:
             raise BentoError(f"the server ended:\n{tail(log.read_text(errors='replace'))}")
         if time.monotonic() > deadline:
-            said = tail(log.read_text(errors="replace"))
-            raise BentoError(f"the server was not ready within {timeout:g} s:\n{said}")
+            output = tail(log.read_text(errors="replace"))
+            raise BentoError(f"the server was not ready within {timeout:g} s:\n{output}")
         time.sleep(0.05)
 
 
@@ -168,13 +172,13 @@ def _is_ready(port: int) -> bool:
 
 
 def _stop(process: psutil.Popen, workers: list[psutil.Process]) -> None:
-    """Ends the server and its workers, which lead process groups of their own."""
-    family = {process, *workers}
+    """Stops the server and its workers, which lead their own process groups."""
+    processes = {process, *workers}
     if process.poll() is None:
-        family |= set(process.children(recursive=True))
-        process.terminate()  # It tells its workers, and ends after them.
+        processes |= set(process.children(recursive=True))
+        process.terminate()  # It stops its workers and exits after them.
         psutil.wait_procs([process], timeout=GRACE)
-    for survivor in family:
+    for survivor in processes:
         with suppress(psutil.NoSuchProcess):
             survivor.kill()
-    psutil.wait_procs(family, timeout=GRACE)
+    psutil.wait_procs(processes, timeout=GRACE)

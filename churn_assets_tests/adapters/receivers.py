@@ -1,4 +1,4 @@
-"""Where messages arrive: a webhook and a mail server, on this machine and real."""
+"""Real local receivers of messages: a webhook and a mail server."""
 
 import base64
 import json
@@ -25,40 +25,40 @@ LOGIN = base64.b64encode(b"\0churn\0" + SECRET.encode()).decode()
 
 @dataclass
 class Received:
-    """What a server took, and how it answers."""
+    """Messages that a server accepted, and the status codes of its next responses."""
 
     port: int = 0
-    answers: list[int] = field(default_factory=list)
-    """Codes of the next answers; well once they are used up."""
-    taken: list[Any] = field(default_factory=list)
-    asked: int = 0
-    secured: int = 0
+    responses: list[int] = field(default_factory=list)
+    """Codes of the next responses; success once they are used up."""
+    accepted: list[Any] = field(default_factory=list)
+    requests: int = 0
+    tls_connections: int = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/services/{SECRET}"
 
-    def answer(self, well: int) -> int:
-        self.asked += 1
-        return self.answers.pop(0) if self.answers else well
+    def next_code(self, success: int) -> int:
+        self.requests += 1
+        return self.responses.pop(0) if self.responses else success
 
     @property
     def headlines(self) -> list[str]:
-        """Of the webhook's messages."""
-        return [body["blocks"][0]["text"]["text"] for body in self.taken]
+        """Headlines of the messages that the webhook accepted."""
+        return [body["blocks"][0]["text"]["text"] for body in self.accepted]
 
 
 @contextmanager
-def webhook(*answers: int) -> Iterator[Received]:
-    """A webhook that first answers as told."""
-    received = Received(answers=list(answers))
+def webhook(*responses: int) -> Iterator[Received]:
+    """A webhook whose first responses have the given status codes."""
+    received = Received(responses=list(responses))
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            code = received.answer(200)
+            code = received.next_code(200)
             if code == 200:
-                received.taken.append(body)
+                received.accepted.append(body)
             self.send_response(code)
             self.end_headers()
 
@@ -69,15 +69,17 @@ def webhook(*answers: int) -> Iterator[Received]:
 
 @contextmanager
 def mail_server(
-    *answers: int, certificate: Path | None = None, wrapped: bool = False
+    *responses: int, certificate: Path | None = None, wrapped: bool = False
 ) -> Iterator[Received]:
-    """A mail server; with a certificate it offers STARTTLS, or speaks TLS from the start.
+    """A mail server; with a certificate it offers STARTTLS, or uses TLS from the start.
 
     Args:
-        answers: codes of the first answers to a mail.
+        responses: codes of the first responses to a mail.
+        certificate: file with certificate and key; None for a server without TLS.
+        wrapped: whether the server uses TLS from the start.
     """
-    received = Received(answers=list(answers))
-    secure = _secure(certificate) if certificate else None
+    received = Received(responses=list(responses))
+    secure = _tls_context(certificate) if certificate else None
     yield from _serving(_MailServer(received, secure, wrapped), received)
 
 
@@ -89,7 +91,7 @@ class _MailServer(ThreadingTCPServer):
         self.received, self.secure, self.wrapped = received, secure, wrapped
 
     def handle_error(self, *_: object) -> None:
-        """A client that does not trust the certificate hangs up."""
+        """Ignores errors: a client that does not trust the certificate closes the connection."""
 
 
 class _MailHandler(StreamRequestHandler):
@@ -106,7 +108,7 @@ class _MailHandler(StreamRequestHandler):
         self.rfile.close()
         self.request = self.server.secure.wrap_socket(self.request, server_side=True)
         super().setup()
-        self.server.received.secured += 1
+        self.server.received.tls_connections += 1
 
     def finish(self) -> None:
         super().finish()
@@ -140,8 +142,8 @@ class _MailHandler(StreamRequestHandler):
     def data(self, _: str) -> None:
         self.say("354 go on")
         lines = list(iter(lambda: self.rfile.readline().decode(), ".\r\n"))
-        if (code := self.server.received.answer(250)) == 250:
-            self.server.received.taken.append("".join(lines))
+        if (code := self.server.received.next_code(250)) == 250:
+            self.server.received.accepted.append("".join(lines))
         self.say(f"{code} answered")
 
 
@@ -171,7 +173,7 @@ def self_signed(folder: Path) -> Path:
     return path
 
 
-def _secure(certificate: Path) -> ssl.SSLContext:
+def _tls_context(certificate: Path) -> ssl.SSLContext:
     secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     secure.load_cert_chain(certificate)
     return secure

@@ -1,4 +1,4 @@
-"""Messages reach people over real servers, are not lost, and show no secret."""
+"""Delivery of messages to real local servers: retries, receipts, and no leaked secrets."""
 
 import logging
 import socket
@@ -19,7 +19,7 @@ from churn_assets_tests.adapters.receivers import (
     self_signed,
     webhook,
 )
-from churn_assets_tests.core.monitoring.test_messages import message
+from churn_assets_tests.core.monitoring.sample_messages import message
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def hook() -> Iterator[Received]:
 
 
 def sent(
-    settings: Alerts, *titles: str, taken: Any = (), **more: Any
+    settings: Alerts, *titles: str, delivered: Any = (), **more: Any
 ) -> tuple[list[str], list[str]]:
-    """Receipts, and what went wrong."""
+    """Sends messages with these titles, and returns receipts and errors."""
     messages = [message(id=title, title=title) for title in titles or ("one",)]
-    ways, kept = channels(settings, lambda _: None), [list(taken)]
+    found, kept = channels(settings, lambda _: None), [list(delivered)]
     keep = more.pop("keep", lambda receipts: kept.append(list(receipts)))
-    faults = deliver(messages, ways, taken, keep, retries=settings.retries, **more)
+    faults = deliver(messages, found, delivered, keep, retries=settings.retries, **more)
     return kept[-1], faults
 
 
@@ -65,40 +65,38 @@ def by_mail(received: Received, **more: Any) -> Alerts:
 
 
 def test_a_webhook_that_fails_twice_gets_the_message_once(hook: Received) -> None:
-    hook.answers += [500, 503]
+    hook.responses += [500, 503]
     receipts, faults = sent(to(hook, retries=2))
     assert (receipts, faults) == (["one@webhook"], [])
-    assert (hook.asked, hook.headlines) == (3, ["ALERT: one"])
+    assert (hook.requests, hook.headlines) == (3, ["ALERT: one"])
 
 
-def test_with_no_retry_left_it_says_so_and_goes_on(hook: Received) -> None:
-    hook.answers += [500, 500]
+def test_a_failed_message_is_reported_and_the_next_is_sent(hook: Received) -> None:
+    hook.responses += [500, 500]
     receipts, faults = sent(to(hook, retries=1), "one", "two")
     assert receipts == ["two@webhook"]
-    assert faults == ["ALERT: one: the webhook answered 500"]
+    assert faults == ["ALERT: one: the webhook responded with 500"]
 
 
-@pytest.mark.parametrize(("code", "asked"), [(400, 1), (404, 1), (302, 1), (408, 2), (429, 2)])
-def test_what_will_not_be_taken_later_is_not_sent_again(
-    hook: Received, code: int, asked: int
-) -> None:
-    hook.answers += [code] * 2
-    assert sent(to(hook, retries=1))[1] == [f"ALERT: one: the webhook answered {code}"]
-    assert hook.asked == asked
+@pytest.mark.parametrize(("code", "requests"), [(400, 1), (404, 1), (302, 1), (408, 2), (429, 2)])
+def test_only_transient_errors_are_retried(hook: Received, code: int, requests: int) -> None:
+    hook.responses += [code] * 2
+    assert sent(to(hook, retries=1))[1] == [f"ALERT: one: the webhook responded with {code}"]
+    assert hook.requests == requests
 
 
-def test_what_one_way_took_is_not_sent_there_again(hook: Received) -> None:
+def test_a_message_is_not_sent_again_through_a_channel_that_accepted_it(hook: Received) -> None:
     with mail_server(451) as post:
         both = by_mail(post, webhook=SecretStr(hook.url), retries=0)
         receipts, faults = sent(both)
         assert receipts == ["one@webhook"]
         assert len(faults) == 1
-        receipts, faults = sent(both, taken=receipts)
+        receipts, faults = sent(both, delivered=receipts)
     assert (sorted(receipts), faults) == (["one@mail", "one@webhook"], [])
-    assert (len(hook.taken), len(post.taken)) == (1, 1)
+    assert (len(hook.accepted), len(post.accepted)) == (1, 1)
 
 
-def test_a_process_that_dies_does_not_send_again_what_was_taken(hook: Received) -> None:
+def test_a_crashed_process_does_not_send_delivered_messages_again(hook: Received) -> None:
     kept: list[str] = []
 
     def keep(receipts: Sequence[str]) -> None:
@@ -107,29 +105,32 @@ def test_a_process_that_dies_does_not_send_again_what_was_taken(hook: Received) 
 
     with pytest.raises(KeyboardInterrupt):
         sent(to(hook), "one", "two", keep=keep)
-    assert sent(to(hook), "one", "two", taken=[*kept, "told long ago@webhook"]) == (
+    assert sent(to(hook), "one", "two", delivered=[*kept, "sent long ago@webhook"]) == (
         ["one@webhook", "two@webhook"], []
     )  # fmt: skip
     assert hook.headlines == ["ALERT: one", "ALERT: two"]
 
 
-def test_what_takes_too_long_is_left_for_another_time(hook: Received) -> None:
-    receipts, faults = sent(to(hook), "one", "two", patience=0)
-    assert (receipts, faults) == ([], ["2 message(s) wait for more time on the way webhook"])
-    assert hook.asked == 0
+def test_messages_out_of_time_wait_for_the_next_tick(hook: Received) -> None:
+    receipts, faults = sent(to(hook), "one", "two", seconds=0)
+    assert (receipts, faults) == (
+        [],
+        ["2 message(s) through webhook wait for the next tick: out of time"],
+    )
+    assert hook.requests == 0
 
 
-def test_a_mail_says_everything() -> None:
+def test_a_mail_has_all_headers_and_numbers() -> None:
     with mail_server() as post:
         assert sent(by_mail(post)) == (["one@mail"], [])
-    (mail,) = post.taken
+    (mail,) = post.accepted
     for line in ("Subject: ALERT: one", "From: churn@example.org", "roc_auc: 0.6123",
                  "To: a@example.org, b@example.org", "Message-ID: <"):  # fmt: skip
         assert line in mail
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-def test_a_mail_goes_by_tls_to_a_server_that_is_trusted(
+def test_a_mail_is_sent_over_tls_to_a_trusted_server_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, security: str
 ) -> None:
     certificate = self_signed(tmp_path)
@@ -137,53 +138,51 @@ def test_a_mail_goes_by_tls_to_a_server_that_is_trusted(
         settings = by_mail(post, smtp_security=security, retries=0)
         receipts, (fault,) = sent(settings)
         assert receipts == []
-        assert fault.endswith("was not taken: SSLCertVerificationError")
+        assert fault.endswith("was not accepted: SSLCertVerificationError")
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert sent(settings) == (["one@mail"], [])
-        assert (post.secured, len(post.taken)) == (1, 1)
+        assert (post.tls_connections, len(post.accepted)) == (1, 1)
 
 
 def test_a_server_without_tls_gets_no_password() -> None:
     with mail_server() as post:
         _, (fault,) = sent(by_mail(post, smtp_security="starttls", retries=0))
-    assert fault.endswith("was not taken: SMTPNotSupportedError")
-    assert post.taken == []
+    assert fault.endswith("was not accepted: SMTPNotSupportedError")
+    assert post.accepted == []
 
 
-def test_nothing_set_is_a_log_line() -> None:
+def test_without_a_channel_messages_go_to_the_log() -> None:
     lines: list[str] = []
-    (way,) = channels(Alerts(), lines.append)
-    way.send(message(title="one"))
-    assert isinstance(way, Log)
+    (channel,) = channels(Alerts(), lines.append)
+    channel.send(message(title="one"))
+    assert isinstance(channel, Log)
     assert lines[0].startswith("ALERT: one\nROC AUC 0.61")
 
 
-def failing_ways(port: int) -> list[Webhook | Mail]:
-    shut = closed_port()
+def failing_channels(port: int) -> list[Webhook | Mail]:
+    closed = closed_port()
     password = by_mail(Received(port=port), smtp_password=SecretStr(SECRET + "-wrong"))
     urls = (
-        f"http://127.0.0.1:{shut}/{SECRET}", f"http://x:{SECRET}@127.0.0.1:{shut}/",
+        f"http://127.0.0.1:{closed}/{SECRET}", f"http://x:{SECRET}@127.0.0.1:{closed}/",
         f"http://127.0.0.1:{SECRET}/", f"gopher://{SECRET}", SECRET,
         f"http://127.0.0.1:{port}/{SECRET}",
     )  # fmt: skip
-    strange = password.model_copy(update={"smtp_password": SecretStr(SECRET + "ä")})
-    return [*(Webhook(SecretStr(url)) for url in urls), Mail(password), Mail(strange)]
+    not_ascii = password.model_copy(update={"smtp_password": SecretStr(SECRET + "ä")})
+    return [*(Webhook(SecretStr(url)) for url in urls), Mail(password), Mail(not_ascii)]
 
 
-def test_no_secret_is_shown_whatever_goes_wrong(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_error_shows_a_secret(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with mail_server() as post:
-        for way in failing_ways(post.port):
+        for channel in failing_channels(post.port):
             with pytest.raises(DeliveryError) as caught:
-                way.send(message())
+                channel.send(message())
             assert SECRET.lower() not in "".join(traceback.format_exception(caught.value)).lower()
-            assert SECRET not in repr(way)
+            assert SECRET not in repr(channel)
     assert SECRET.lower() not in caplog.text.lower()
 
 
-def test_no_secret_is_logged_where_all_goes_well(
-    hook: Received, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_delivery_logs_no_secret(hook: Received, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     assert sent(to(hook))[1] == []
     assert SECRET not in caplog.text

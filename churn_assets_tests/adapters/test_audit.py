@@ -1,4 +1,4 @@
-"""The audit log over a real lake: one unbroken chain, and whoever changes it is found."""
+"""The audit log in a real lake: one unbroken chain, and every change is detected."""
 
 import subprocess
 import sys
@@ -40,13 +40,13 @@ def log(tmp_path: Path) -> AuditLog:
 
 
 def rewrite(log: AuditLog, rows: pd.DataFrame) -> None:
-    """What one does who may write to the lake."""
+    """Rewrites the table, as anybody with write access to the lake could."""
     uri = f"{log.lake.root}/{TABLE}"
     DeltaTable(uri).alter.set_table_properties({"delta.appendOnly": "false"})
     write_deltalake(uri, rows, mode="overwrite")
 
 
-def test_what_was_written_is_read_again_whole(log: AuditLog) -> None:
+def test_written_entries_are_read_back_unchanged(log: AuditLog) -> None:
     entries = log.entries()
     assert [(e.sequence, e.after, e.reason) for e in entries] == [
         (1, "0", "reason 0"), (2, "1", "reason 1"), (3, "2", "reason 2"),
@@ -56,13 +56,13 @@ def test_what_was_written_is_read_again_whole(log: AuditLog) -> None:
     assert log.verify(anchor=entries[1].hash).passed
 
 
-def test_a_log_of_nothing_is_whole(tmp_path: Path) -> None:
+def test_a_log_that_does_not_exist_passes(tmp_path: Path) -> None:
     empty = AuditLog(Lake(str(tmp_path)))
     assert empty.entries() == []
     assert empty.verify().passed
 
 
-def test_two_processes_at_once_make_one_unbroken_chain(tmp_path: Path) -> None:
+def test_concurrent_processes_write_one_unbroken_chain(tmp_path: Path) -> None:
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), name, str(EACH)], cwd=ROOT,
@@ -71,8 +71,8 @@ def test_two_processes_at_once_make_one_unbroken_chain(tmp_path: Path) -> None:
         for name in ("ada", "bob")
     ]  # fmt: skip
     for writer in writers:
-        _, said = writer.communicate(timeout=100)
-        assert writer.returncode == 0, said
+        _, errors = writer.communicate(timeout=100)
+        assert writer.returncode == 0, errors
     log = AuditLog(Lake(str(tmp_path)))
     entries = log.entries()
     assert [entry.sequence for entry in entries] == list(range(1, 2 * EACH + 1))
@@ -89,7 +89,7 @@ def test_two_processes_at_once_make_one_unbroken_chain(tmp_path: Path) -> None:
         ("evidence", "{}", "Entry 2 was altered"),
         ("evidence", "no json", "Entry 2 was altered: entry 2 of audit_log cannot be read"),
         ("at", "2020-01-01T00:00:00Z", "Entry 2 was altered"),
-        ("sequence", 7, "Entry 2 is missing: in its place stands entry 3"),
+        ("sequence", 7, "Entry 2 is missing: entry 3 is in its place"),
         ("reason", None, "Entry 2 was altered: entry 2 of audit_log cannot be read"),
     ],
 )
@@ -104,9 +104,7 @@ def test_an_altered_entry_is_named(log: AuditLog, column: str, value: object, na
 
 
 @pytest.mark.parametrize(("removed", "named"), [((1,), 1), ((2,), 2), ((3,), 3), ((2, 3), 2)])
-def test_a_removed_entry_is_named_even_the_last(
-    log: AuditLog, removed: tuple[int, ...], named: int
-) -> None:
+def test_a_removed_entry_is_named(log: AuditLog, removed: tuple[int, ...], named: int) -> None:
     rows = log.lake.read(TABLE)
     rewrite(log, rows[~rows["sequence"].isin(removed)].reset_index(drop=True))
     verdict = log.verify()
@@ -114,21 +112,21 @@ def test_a_removed_entry_is_named_even_the_last(
     assert verdict.numbers["first_altered"] == named
 
 
-def test_an_end_cut_off_is_found_behind_later_entries_too(log: AuditLog) -> None:
+def test_removed_last_entries_are_detected_after_later_appends(log: AuditLog) -> None:
     rows = log.lake.read(TABLE)
     rewrite(log, rows[rows["sequence"] < 3].reset_index(drop=True))
     log.append(action="override", actor="eve", subject="a", reason="r")
     assert log.verify().description.startswith("Entry 4 is missing: 4 entries were written")
 
 
-def test_entries_that_changed_places_are_named_at_the_first(log: AuditLog) -> None:
+def test_swapped_entries_are_named_at_the_first(log: AuditLog) -> None:
     rows = log.lake.read(TABLE)
     rows["sequence"] = rows["sequence"].map({1: 1, 2: 3, 3: 2})
     rewrite(log, rows)
     assert log.verify().description.startswith("Entry 2 was altered")
 
 
-def test_files_that_were_deleted_with_their_commits_are_missed_by_whoever_remembers(
+def test_the_anchor_detects_files_deleted_with_their_commits(
     log: AuditLog,
 ) -> None:
     last = log.entries()[-1].hash
@@ -138,7 +136,7 @@ def test_files_that_were_deleted_with_their_commits_are_missed_by_whoever_rememb
     assert log.verify(anchor=last).description.startswith("Entry 3 is missing")
 
 
-def test_a_mended_table_passes(log: AuditLog) -> None:
+def test_a_restored_table_passes(log: AuditLog) -> None:
     rows = log.lake.read(TABLE)
     rewrite(log, rows.head(0))
     assert not log.verify().passed
@@ -146,7 +144,7 @@ def test_a_mended_table_passes(log: AuditLog) -> None:
     assert log.verify().passed
 
 
-def test_a_decision_that_does_not_fit_what_is_written_is_not_added(log: AuditLog) -> None:
+def test_a_decision_that_does_not_fit_the_entries_is_not_appended(log: AuditLog) -> None:
     def require(entries: Sequence[AuditEntry]) -> None:
         assert len(entries) == 3
         raise ValueError("too late")
@@ -156,7 +154,7 @@ def test_a_decision_that_does_not_fit_what_is_written_is_not_added(log: AuditLog
     assert len(log.entries()) == 3
 
 
-def test_nothing_is_added_behind_an_entry_that_cannot_be_read(log: AuditLog) -> None:
+def test_nothing_is_appended_after_an_unreadable_entry(log: AuditLog) -> None:
     rows = log.lake.read(TABLE)
     rows.loc[rows["sequence"] == 2, "evidence"] = "{"
     rewrite(log, rows)
@@ -164,12 +162,12 @@ def test_nothing_is_added_behind_an_entry_that_cannot_be_read(log: AuditLog) -> 
         log.append(action="override", actor="ada", subject="a", reason="r")
 
 
-def test_the_table_only_grows(log: AuditLog) -> None:
+def test_the_table_is_append_only(log: AuditLog) -> None:
     with pytest.raises(DeltaError, match="append"):
         DeltaTable(f"{log.lake.root}/{TABLE}").delete("sequence = 1")
 
 
-def test_the_hash_that_the_champions_record_remembers(tmp_path: Path) -> None:
+def test_the_anchor_is_read_from_the_champions_record(tmp_path: Path) -> None:
     record = UPath(tmp_path / "promoted_model.json")
     assert remembered_hash(record) == ""
     record.write_text('{"audit_hash": "abc"}')

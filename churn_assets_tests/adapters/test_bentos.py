@@ -1,8 +1,8 @@
-"""A bento is built whole, served from files of its own, and leaves no trace.
+"""Build and serving of bentos: complete, isolated, and without leftovers.
 
-Everything here is the real thing: `bentoml` builds, `bentoml serve` serves. One bento is built
-for the whole module, twice: the second build must replace the first. What the service answers is
-tested in `churn_assets_tests/bento`.
+These tests use the real `bentoml build` and `bentoml serve`. One bento is built for the whole
+module, twice: the second build must replace the first. The responses of the service are tested in
+`churn_assets_tests/bento`.
 """
 
 import importlib.metadata
@@ -72,7 +72,7 @@ def test_a_bento_is_pinned_to_its_model(built: BuiltBento, store: BentoStore) ->
     assert about["labels"] == {"contract": "telecom 1.0.0", "run_id": "0f3a"}
 
 
-def test_the_archive_holds_all_that_serving_needs(built: BuiltBento) -> None:
+def test_the_archive_contains_everything_that_serving_needs(built: BuiltBento) -> None:
     assert built.archive.name == "churn_telecom-3.bento"
     assert built.size_bytes == built.archive.stat().st_size > 0
     assert list(built.archive.parent.iterdir()) == [built.archive]
@@ -109,9 +109,7 @@ def test_the_archive_holds_all_that_serving_needs(built: BuiltBento) -> None:
     assert all("==" in pin for pin in pins)
 
 
-def test_the_model_brings_its_fallback_its_card_and_golden_rows(
-    built: BuiltBento, store: BentoStore
-) -> None:
+def test_the_model_has_fallback_card_and_golden_rows(built: BuiltBento, store: BentoStore) -> None:
     folder = store.home / "models/churn_telecom/3"
     card = ModelCard.model_validate_json((folder / "card.json").read_text())
     golden = GoldenRows.model_validate_json((folder / "golden.json").read_text())
@@ -127,37 +125,37 @@ def test_the_model_brings_its_fallback_its_card_and_golden_rows(
 
 @pytest.mark.skipif(not psutil.LINUX, reason="no other system shows what a process has loaded")
 def test_the_server_loads_no_training_library(url: str) -> None:
-    answer = httpx.post(f"{url}/predict", json=customers(1)[0], trust_env=False)
-    assert answer.status_code == 200, answer.text
+    response = httpx.post(f"{url}/predict", json=customers(1)[0], trust_env=False)
+    assert response.status_code == 200, response.text
     mapped = {m.path for process in server_processes() for m in process.memory_maps()}
     assert any("/numpy/" in path for path in mapped), "the worker was not among the processes"
     assert not [path for path in mapped if any(f"/{name}/" in path for name in HEAVY)]
 
 
-def test_even_a_server_that_was_killed_leaves_nothing(built: BuiltBento, store: BentoStore) -> None:
+def test_a_killed_server_leaves_no_processes_or_files(built: BuiltBento, store: BentoStore) -> None:
     before, files = server_processes(), sorted(store.home.rglob("*.*"))
     with serving(built.tag, store.home) as url:
         started = server_processes() - before
-        answer = httpx.post(f"{url}/predict", json=customers(1)[0], trust_env=False)
-        assert answer.json()["model_version"] == "3"
+        response = httpx.post(f"{url}/predict", json=customers(1)[0], trust_env=False)
+        assert response.json()["model_version"] == "3"
         next(process for process in started if process.ppid() == os.getpid()).kill()
     assert not [process for process in started if is_alive(process)]
     assert sorted(store.home.rglob("*.*")) == files
 
 
-def test_a_server_that_fails_says_why(store: BentoStore, tmp_path: Path) -> None:
+def test_the_error_of_a_failed_server_has_the_reason(store: BentoStore, tmp_path: Path) -> None:
     before = server_processes()
     (tmp_path / "bento.yaml").write_text("service: nothing:Here\nname: broken\nversion: '1'\n")
-    said = pytest.raises(BentoError, match=r"(?s)the server ended:.*Error")
-    with said, serving(str(tmp_path), store.home):
+    refused = pytest.raises(BentoError, match=r"(?s)the server ended:.*Error")
+    with refused, serving(str(tmp_path), store.home):
         pytest.fail("served a broken bento")
     assert server_processes() <= before
 
 
-def test_a_server_that_is_late_is_stopped(built: BuiltBento, store: BentoStore) -> None:
+def test_a_server_that_is_not_ready_is_stopped(built: BuiltBento, store: BentoStore) -> None:
     before = server_processes()
-    said = pytest.raises(BentoError, match=r"not ready within 0\.01 s")
-    with said, serving(built.tag, store.home, timeout=0.01):
+    refused = pytest.raises(BentoError, match=r"not ready within 0\.01 s")
+    with refused, serving(built.tag, store.home, timeout=0.01):
         pytest.fail("a server cannot be ready so soon")
     assert server_processes() <= before
 
@@ -165,10 +163,10 @@ def test_a_server_that_is_late_is_stopped(built: BuiltBento, store: BentoStore) 
 @pytest.mark.parametrize("tag", ["churn_telecom", "churn_telecom:", "churn_tele:3", "other:3"])
 def test_only_an_exact_tag_is_served(built: BuiltBento, store: BentoStore, tag: str) -> None:
     with pytest.raises(BentoError, match="there is no bento"), serving(tag, store.home):
-        pytest.fail("served what is not there")
+        pytest.fail("served a bento that does not exist")
 
 
-def test_a_build_that_fails_says_why_and_keeps_what_was_there(
+def test_a_failed_build_reports_the_reason_and_changes_nothing(
     built: BuiltBento, store: BentoStore, tmp_path: Path
 ) -> None:
     def files() -> dict[Path, bytes]:
@@ -185,19 +183,19 @@ def test_a_build_that_fails_says_why_and_keeps_what_was_there(
     assert not (tmp_path / "exports").exists()
 
 
-def test_a_tag_that_is_none_is_refused(store: BentoStore, tmp_path: Path) -> None:
+def test_an_invalid_tag_is_refused(store: BentoStore, tmp_path: Path) -> None:
     with pytest.raises(BentoError, match=r"(?s)the build failed:.*Invalid Tag \.\./x:3"):
         build(store, SCORER, tmp_path, name="../x")
 
 
 def test_a_scorer_of_another_contract_is_refused(store: BentoStore, tmp_path: Path) -> None:
-    with pytest.raises(BentoError, match=r"has no .*internet_service.* to score by"):
+    with pytest.raises(BentoError, match=r"lacks inputs of a scorer: .*internet_service"):
         build(store, linear_scorer(load_contract("ibm_telco"), seed=1), tmp_path)
-    with pytest.raises(BentoError, match=r"has no .*internet_service.* to score by"):
+    with pytest.raises(BentoError, match=r"lacks inputs of a scorer: .*internet_service"):
         build(store, SCORER, tmp_path, fallback=linear_scorer(load_contract("ibm_telco"), seed=1))
 
 
 def test_a_card_of_another_contract_is_refused(store: BentoStore, tmp_path: Path) -> None:
-    said = rf"contract 'telecom' 0\.9\.0 \(abc\), not of .* \({CONTRACT.fingerprint}\)"
-    with pytest.raises(BentoError, match=said):
+    message = rf"contract 'telecom' 0\.9\.0 \(abc\), not for .* \({CONTRACT.fingerprint}\)"
+    with pytest.raises(BentoError, match=message):
         build(store, SCORER, tmp_path, contract_fingerprint="abc", contract_version="0.9.0")

@@ -1,4 +1,4 @@
-"""When a source says that a month was delivered, and that it was delivered anew."""
+"""Versions of a source: they show that a month was delivered, or delivered again."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ CLOSED = Column(name="month", source_name="closed", role="month", kind="text", d
 BY_MONTH = TELECOM.model_copy(update={"columns": (*TELECOM.columns, CLOSED)})
 
 
-def test_a_month_of_files_is_delivered_when_its_file_is_there(tmp_path: Path) -> None:
+def test_a_month_is_delivered_when_its_file_exists(tmp_path: Path) -> None:
     source = FileSource(TELECOM, str(tmp_path / "{month}.csv"), str(tmp_path / "left-{month}.csv"))
     assert source.customers_version("2026-01") is None
     customers(5).to_csv(tmp_path / "2026-01.csv", index=False)
@@ -28,7 +28,7 @@ def test_a_month_of_files_is_delivered_when_its_file_is_there(tmp_path: Path) ->
     assert source.labels_version("2026-01") is None
 
 
-def test_a_file_that_is_only_read_stays_the_same_delivery(tmp_path: Path) -> None:
+def test_reading_a_file_does_not_change_its_version(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     customers(5).to_csv(path, index=False)
     source = FileSource(TELECOM, str(path))
@@ -39,7 +39,7 @@ def test_a_file_that_is_only_read_stays_the_same_delivery(tmp_path: Path) -> Non
     assert source.customers_version("2026-01") != first
 
 
-def test_a_file_of_many_months_delivers_those_it_has(tmp_path: Path) -> None:
+def test_a_file_of_many_months_delivers_exactly_those(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     months = [customers(3).assign(closed=month) for month in ("2026-01", "2026-03-31")]
     pd.concat(months).to_csv(path, index=False)
@@ -48,23 +48,23 @@ def test_a_file_of_many_months_delivers_those_it_has(tmp_path: Path) -> None:
     assert delivered == ["2026-01", "2026-03"]
 
 
-def test_a_place_that_cannot_be_asked_is_an_error(tmp_path: Path) -> None:
+def test_an_unknown_protocol_is_an_error(tmp_path: Path) -> None:
     source = FileSource(TELECOM, "nowhere://bucket/{month}.csv")
     with pytest.raises(SourceError, match="nowhere"):
         source.customers_version("2026-01")
 
 
 @pytest.mark.parametrize("month", ["2026-01", "2026-03", "2026-04"])
-def test_the_operator_delivers_anew_what_its_scenario_changed(month: str) -> None:
-    calm = SimulatedSource(TELECOM, Simulator(customers=100))
-    shaken = SimulatedSource(
+def test_a_scenario_changes_the_version_of_the_months_it_affects(month: str) -> None:
+    stable = SimulatedSource(TELECOM, Simulator(customers=100))
+    shocked = SimulatedSource(
         TELECOM, Simulator(customers=100, scenario="price_shock", scenario_month="2026-03")
     )
-    same = calm.customers_version(month) == shaken.customers_version(month)
+    same = stable.customers_version(month) == shocked.customers_version(month)
     assert same is (month < "2026-03")
-    assert same is calm.snapshot(month).equals(shaken.snapshot(month))
+    assert same is stable.snapshot(month).equals(shocked.snapshot(month))
 
 
-def test_the_public_data_set_is_delivered_once() -> None:
+def test_the_public_data_set_has_one_version() -> None:
     source = RdatasetsSource(IBM)
     assert source.customers_version("2026-01") == source.labels_version("2026-01") is not None

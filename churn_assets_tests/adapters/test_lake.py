@@ -1,3 +1,5 @@
+"""The lake: months, versions, nulls, concurrent writers and killed writers."""
+
 import signal
 import subprocess
 import sys
@@ -38,7 +40,7 @@ def test_several_months_are_read_as_one_frame(lake: Lake) -> None:
     assert lake.rows_by_month("t") == {"2026-01": 1, "2026-02": 1, "2026-03": 1}
 
 
-def test_writing_a_month_replaces_it_and_no_other(lake: Lake) -> None:
+def test_writing_a_month_replaces_only_that_month(lake: Lake) -> None:
     lake.write("t", rows("2026-01", 1, 2), "2026-01")
     lake.write("t", rows("2026-02", 3), "2026-02")
     for _ in range(2):
@@ -57,14 +59,14 @@ def test_every_version_can_be_read_again(lake: Lake) -> None:
     assert lake.version("t") == 2
 
 
-def test_a_commit_says_what_the_table_was_made_from(lake: Lake) -> None:
+def test_a_commit_records_the_versions_of_its_sources(lake: Lake) -> None:
     lake.write("t", rows("2026-01", 1), sources={"a": 7, "b": 0})
     lake.write("t", rows("2026-01", 1))
     assert lake.sources("t", 1) == {"a": 7, "b": 0}
     assert lake.sources("t", 2) == {}
 
 
-def test_a_new_column_joins_a_table_by_month(lake: Lake) -> None:
+def test_a_new_column_is_null_in_earlier_months(lake: Lake) -> None:
     lake.write("t", rows("2026-01", 1), "2026-01")
     lake.write("t", rows("2026-02", 2).assign(more=1.5), "2026-02")
     assert lake.read("t").set_index("month")["more"].isna().to_dict() == {
@@ -72,7 +74,7 @@ def test_a_new_column_joins_a_table_by_month(lake: Lake) -> None:
     }  # fmt: skip
 
 
-def test_a_column_that_changed_its_type_is_refused_and_nothing_is_cut_off(lake: Lake) -> None:
+def test_a_changed_column_type_is_refused(lake: Lake) -> None:
     lake.write("t", rows("2026-01", 1), "2026-01")
     with pytest.raises(LakeError, match=r"id was .*long.* and is .*double.* now"):
         lake.write("t", rows("2026-02", 2).assign(id=[3.75]), "2026-02")
@@ -88,7 +90,7 @@ def test_versions_are_kept_beyond_deltas_own_thirty_days(lake: Lake) -> None:
     assert kept["delta.deletedFileRetentionDuration"] == "interval 36500 days"
 
 
-def test_writers_at_once_each_learn_their_own_version(lake: Lake) -> None:
+def test_concurrent_writers_each_get_their_own_version(lake: Lake) -> None:
     lake.write("t", rows("2026-01", 0), "2026-01")
     months = [f"2026-{n:02d}" for n in range(2, 8)]
     with ThreadPoolExecutor(len(months)) as pool:
@@ -129,13 +131,13 @@ def test_nulls_of_every_type_come_back_as_nulls(lake: Lake) -> None:
         (lambda lake: lake.sources("t", 9), "'t' in .* has no version 9"),
     ],
 )
-def test_what_is_not_there_is_named(lake: Lake, ask: object, says: str) -> None:
+def test_a_missing_table_month_or_version_is_named(lake: Lake, ask: object, says: str) -> None:
     lake.write("t", rows("2026-01", 1), "2026-01")
     with pytest.raises(LakeError, match=says):
         ask(lake)  # type: ignore[operator]
 
 
-def test_a_table_that_is_not_there_has_no_months(lake: Lake) -> None:
+def test_a_missing_table_has_no_months(lake: Lake) -> None:
     assert (lake.months("t"), lake.rows_by_month("t")) == ([], {})
 
 
@@ -152,7 +154,7 @@ def test_the_lake_holds_the_last_write_of_each_month(
     assert lake.rows_by_month("t") == last
 
 
-def test_two_writers_of_one_month_both_end_well_and_one_of_them_stands_whole(lake: Lake) -> None:
+def test_concurrent_writers_of_one_month_succeed_and_one_result_is_kept(lake: Lake) -> None:
     lake.write("t", rows("2026-01", -1), "2026-01")
     writers = range(6)
     with ThreadPoolExecutor(len(writers)) as pool:
@@ -177,7 +179,7 @@ while True:
 
 
 @pytest.mark.parametrize("month", ["2026-01", None])
-def test_the_first_two_writers_of_a_table_do_not_both_stand(tmp_path: Path, month: str) -> None:
+def test_of_concurrent_first_writers_only_one_result_is_kept(tmp_path: Path, month: str) -> None:
     for attempt in range(8):
         lake = Lake(str(tmp_path / str(attempt)))
         with ThreadPoolExecutor(3) as pool:
@@ -185,7 +187,7 @@ def test_the_first_two_writers_of_a_table_do_not_both_stand(tmp_path: Path, mont
         assert ids(lake.read("t")) in [[n] * 9 for n in range(3)]
 
 
-def test_a_writer_killed_in_the_middle_leaves_a_whole_version(lake: Lake) -> None:
+def test_a_killed_writer_leaves_a_complete_version(lake: Lake) -> None:
     lake.write("t", rows("2026-01", 1).assign(text="x"), "2026-01")
     for wait in (0.0, 0.05, 0.2):
         process = subprocess.Popen(

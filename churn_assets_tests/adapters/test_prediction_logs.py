@@ -1,4 +1,4 @@
-"""Prediction logs are read exactly once, however they are cut, rotated and copied."""
+"""Reader of prediction logs: every line exactly once, whether cut, rotated or copied."""
 
 import gzip
 import random
@@ -19,7 +19,7 @@ from churn_assets.adapters.prediction_logs import (
 )
 from churn_assets.contracts.loading import load_contract
 from churn_assets.core.scoring.log_lines import Parsed, parse_lines
-from churn_assets.core.scoring.traffic import Window, as_traffic, each_once, places
+from churn_assets.core.scoring.traffic import Window, as_traffic, merge_predictions, read_positions
 from churn_assets_tests.bentos import customers
 from churn_assets_tests.logs import write_log
 
@@ -31,7 +31,7 @@ WORKERS, PREDICTIONS = 5, 3_000
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What five workers of a service wrote, each into several files."""
+    """Logs of five workers of a service, several files each."""
     folder = tmp_path_factory.mktemp("predictions")
     bodies = customers(PREDICTIONS // WORKERS)
     for worker in range(WORKERS):
@@ -41,27 +41,27 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(folder: Path, held: pd.DataFrame) -> tuple[pd.DataFrame, Parsed]:
-    """One reading of the folder, as the asset does it."""
-    chunks = read_lines(UPath(folder), places(held), WINDOW.start)
+    """Reads the folder once, like the asset."""
+    chunks = read_lines(UPath(folder), read_positions(held), WINDOW.start)
     parsed = parse_lines(chunks, CONTRACT, WINDOW)
-    return each_once(held, as_traffic(parsed.rows, CONTRACT, MONTH)), parsed
+    return merge_predictions(held, as_traffic(parsed.rows, CONTRACT, MONTH)), parsed
 
 
-def nothing() -> pd.DataFrame:
+def no_rows() -> pd.DataFrame:
     return as_traffic(pd.DataFrame(), CONTRACT, MONTH)
 
 
-def test_predictions_are_there_once_however_they_arrive(written: Path, tmp_path: Path) -> None:
+def test_every_prediction_is_read_exactly_once(written: Path, tmp_path: Path) -> None:
     draw = random.Random(4)
     left = {path.name: path.read_bytes() for path in written.iterdir()}
     assert len(left) > 20
-    sizes, held, expected = dict.fromkeys(left, 0), nothing(), set[str]()
+    sizes, held, expected = dict.fromkeys(left, 0), no_rows(), set[str]()
     for data in left.values():
         expected |= {line.split(b'"')[3].decode() for line in data.splitlines()}
     assert len(expected) == PREDICTIONS
     while left:
         for name in draw.sample(sorted(left), min(8, len(left))):
-            # It grows by any number of bytes: lines are cut anywhere.
+            # The file grows by any number of bytes, so lines are cut anywhere.
             sizes[name] = min(len(left[name]), sizes[name] + draw.randrange(40_000))
             (tmp_path / name).write_bytes(left[name][: sizes[name]])
         if draw.random() < 0.3:
@@ -89,7 +89,7 @@ def test_half_a_line_is_neither_lost_nor_read_twice(
     first = whole.index(b"\n") + 1
     target = tmp_path / path.name
     target.write_bytes(whole[: first + cut])
-    held, parsed = read(tmp_path, nothing())
+    held, parsed = read(tmp_path, no_rows())
     assert (len(held), parsed.unfinished) == (1, int(cut > 0))
     held, parsed = read(tmp_path, held)
     assert len(held) == 1
@@ -99,73 +99,73 @@ def test_half_a_line_is_neither_lost_nor_read_twice(
     assert read(tmp_path, held)[1].rows.empty
 
 
-def test_a_line_that_lacks_only_its_newline_is_a_prediction(written: Path, tmp_path: Path) -> None:
+def test_a_complete_line_without_newline_is_a_prediction(written: Path, tmp_path: Path) -> None:
     path = min(written.iterdir())
     lines = path.read_bytes().splitlines(keepends=True)
     target = tmp_path / path.name
     target.write_bytes(lines[0].rstrip(b"\n"))
-    held, parsed = read(tmp_path, nothing())
+    held, parsed = read(tmp_path, no_rows())
     assert (len(held), parsed.unfinished) == (1, 0)
     target.write_bytes(lines[0] + lines[1])
     assert len(read(tmp_path, held)[0]) == 2
 
 
-def test_what_was_read_is_not_read_again(written: Path, tmp_path: Path) -> None:
+def test_lines_before_the_read_position_are_not_read_again(written: Path, tmp_path: Path) -> None:
     path = min(written.iterdir())
     shutil.copy(path, tmp_path)
-    held, _ = read(tmp_path, nothing())
-    [(name, place)] = places(held).items()
-    assert (name, place.byte) == (path.name, path.stat().st_size)
-    assert list(read_lines(UPath(tmp_path), places(held))) == []
+    held, _ = read(tmp_path, no_rows())
+    [(name, position)] = read_positions(held).items()
+    assert (name, position.byte) == (path.name, path.stat().st_size)
+    assert list(read_lines(UPath(tmp_path), read_positions(held))) == []
 
 
-def test_a_file_that_is_smaller_than_what_was_read_is_another_one(
+def test_a_file_smaller_than_its_read_position_is_read_from_the_start(
     written: Path, tmp_path: Path
 ) -> None:
     one, other = sorted(written.iterdir())[:2]
     shutil.copy(one, tmp_path / "predictions.jsonl")
-    held, _ = read(tmp_path, nothing())
+    held, _ = read(tmp_path, no_rows())
     lines = other.read_bytes().splitlines(keepends=True)[:3]
     (tmp_path / "predictions.jsonl").write_bytes(b"".join(lines))
     assert len(read(tmp_path, held)[0]) == len(held) + 3
 
 
-def test_garbage_behind_what_was_read_belongs_to_the_month_of_that(
+def test_garbage_after_the_read_position_gets_the_time_of_that_position(
     written: Path, tmp_path: Path
 ) -> None:
-    """Not to the month in which the file was begun, long ago, where nobody reads it any more."""
+    """Not that of the start of the file, which may be in a month that is not read any more."""
     lines = min(written.iterdir()).read_bytes().splitlines(keepends=True)
     target = tmp_path / "predictions.a.1.20260115000000000000.000000.jsonl"
     target.write_bytes(b"before\n" + lines[0])
-    held, parsed = read(tmp_path, nothing())
+    held, parsed = read(tmp_path, no_rows())
     assert (len(held), len(parsed.rejected)) == (1, 0)
     target.write_bytes(b"before\n" + lines[0] + b"garbage\n")
     held, parsed = read(tmp_path, held)
     assert (len(held), parsed.rejected["line"].tolist()) == (1, ["garbage"])
 
 
-def test_a_packed_file_is_read_too(written: Path, tmp_path: Path) -> None:
+def test_compressed_files_are_read(written: Path, tmp_path: Path) -> None:
     path = min(written.iterdir())
     shutil.copy(path, tmp_path)
-    held, _ = read(tmp_path, nothing())
+    held, _ = read(tmp_path, no_rows())
     (tmp_path / path.name).unlink()
-    packed = gzip.compress(path.read_bytes())
-    (tmp_path / f"{path.name}.gz").write_bytes(packed)
+    compressed = gzip.compress(path.read_bytes())
+    (tmp_path / f"{path.name}.gz").write_bytes(compressed)
     assert read(tmp_path, held)[0].equals(held)
-    assert read(tmp_path, nothing())[0]["prediction_id"].equals(held["prediction_id"])
-    (tmp_path / f"{path.name}.gz").write_bytes(packed[:-99])
-    with pytest.raises(PredictionLogError, match="cannot be unpacked: Compressed file"):
-        read(tmp_path, nothing())
+    assert read(tmp_path, no_rows())[0]["prediction_id"].equals(held["prediction_id"])
+    (tmp_path / f"{path.name}.gz").write_bytes(compressed[:-99])
+    with pytest.raises(PredictionLogError, match="cannot be decompressed: Compressed file"):
+        read(tmp_path, no_rows())
 
 
 def test_a_folder_that_does_not_exist_has_no_predictions(tmp_path: Path) -> None:
-    held, parsed = read(tmp_path / "nowhere", nothing())
+    held, parsed = read(tmp_path / "nowhere", no_rows())
     assert held.empty
     assert (len(parsed.rejected), parsed.unfinished) == (0, 0)
-    assert held.dtypes.to_dict() == nothing().dtypes.to_dict()
+    assert held.dtypes.to_dict() == no_rows().dtypes.to_dict()
 
 
-def test_a_folder_may_be_at_any_url_and_have_folders(written: Path) -> None:
+def test_a_folder_may_be_at_any_url_and_have_subfolders(written: Path) -> None:
     folder = UPath("memory://logs/predictions/telecom")
     for i, path in enumerate(sorted(written.iterdir())[:3]):
         target = folder / f"host{i}" / path.name
@@ -178,7 +178,7 @@ def test_a_folder_may_be_at_any_url_and_have_folders(written: Path) -> None:
     assert list(read_lines(UPath("memory://elsewhere"), {})) == []
 
 
-def test_lines_over_the_end_of_a_block_are_whole(tmp_path: Path) -> None:
+def test_lines_across_blocks_are_complete(tmp_path: Path) -> None:
     lines = [b"x" * 999 for _ in range(BLOCK_BYTES // 1_000 + 10)]
     (tmp_path / "a.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
     found = list(read_lines(UPath(tmp_path), {}))
@@ -187,7 +187,7 @@ def test_lines_over_the_end_of_a_block_are_whole(tmp_path: Path) -> None:
     assert found[1].start == sum(len(line) + 1 for line in found[0].lines)
 
 
-def test_files_that_were_not_written_since_are_left_out(tmp_path: Path) -> None:
+def test_files_that_were_not_modified_since_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"{}\n")
     now = datetime.now(UTC)
     assert list(read_lines(UPath(tmp_path), {}, now - timedelta(hours=1)))
@@ -196,7 +196,7 @@ def test_files_that_were_not_written_since_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "begun"),
+    ("name", "start"),
     [
         (
             "predictions.a-b.77.20260301120000250000.000001.jsonl",
@@ -206,16 +206,16 @@ def test_files_that_were_not_written_since_are_left_out(tmp_path: Path) -> None:
         ("copy.jsonl", None),
     ],
 )  # fmt: skip
-def test_a_file_says_when_it_was_begun(tmp_path: Path, name: str, begun: Any) -> None:
+def test_the_start_time_is_read_from_the_file_name(tmp_path: Path, name: str, start: Any) -> None:
     (tmp_path / name).write_bytes(b"{}\n")
     [found] = read_lines(UPath(tmp_path), {})
-    if begun is None:
+    if start is None:
         assert abs(datetime.now(UTC) - found.before) < timedelta(minutes=1)
     else:
-        assert found.before == begun
+        assert found.before == start
 
 
-def test_the_key_is_read_as_the_service_reads_it(tmp_path: Path) -> None:
+def test_the_key_is_read_like_in_the_service(tmp_path: Path) -> None:
     path = tmp_path / "id.key"
     assert read_key(path) is None
     path.write_bytes(b"0123456789abcdef\r\n")

@@ -1,4 +1,4 @@
-"""Reports for people: self-contained pages, plots and tables that nothing in the data can break."""
+"""Reports for people: self-contained pages, plots, and tables that no data can break."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from churn_assets.core.evaluation.evaluation import About, EvaluationReport, eva
 from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.limits import Limits
 from churn_assets.core.monitoring.drift import DriftReport, compare_month, compare_traffic
-from churn_assets.core.monitoring.performance import Realised
+from churn_assets.core.monitoring.performance import RealisedPerformance
 from churn_assets.core.scoring.scores import prediction_drift
 from churn_assets.core.scoring.traffic import as_traffic
 from churn_assets_tests.core.typed_rows import TEXT, typed_rows, with_labels
@@ -46,25 +46,25 @@ def compared(rows: int = 300) -> DriftReport:
     return compare_month(typed_rows(CONTRACT, 400), month, CONTRACT, Limits(), name="2026-04")
 
 
-def looped() -> DriftReport:
-    """A report with scores, served traffic and what came of both."""
+def complete_report() -> DriftReport:
+    """A report with scores, served traffic and realised performance."""
     month = typed_rows(CONTRACT, 300, seed=2)
     one = Interval(value=0.8, low=0.7, high=0.9)
     series = [
-        Realised(month=m, model_version="1", source=source, rows=90, positives=9,
+        RealisedPerformance(month=m, model_version="1", source=source, rows=90, positives=9,
                  expected_positives=8.5, roc_auc=auc, brier=one, profit_per_customer=one,
                  in_training=m == "2026-02")
         for m in ("2026-02", "2026-03") for source in ("scores", "served")
         for auc in (one, Interval(value=None, low=None, high=None))
     ]  # fmt: skip
-    asked = month.assign(age="f" * 32, gender="f" * 32, location="f" * 32)
-    asked["tenure"] += 500
+    requested = month.assign(age="f" * 32, gender="f" * 32, location="f" * 32)
+    requested["tenure"] += 500
     return compared().model_copy(
         update={
             "model_version": "1", "tested_auc": one, "performance": tuple(series),
             "predictions": prediction_drift([0.9] * 50, [0.1, 0.2, 0.3]),
             "served": compare_traffic(
-                month, as_traffic(asked, CONTRACT, "2026-04"), CONTRACT, Limits()
+                month, as_traffic(requested, CONTRACT, "2026-04"), CONTRACT, Limits()
             ),
         }
     )  # fmt: skip
@@ -81,7 +81,7 @@ def drift() -> DriftReport:
 
 
 class Page(HTMLParser):
-    """Collects what a browser would run or fetch, and checks that tags are closed."""
+    """Collects tags and links that a browser would run or fetch; checks that tags are closed."""
 
     VOID = frozenset({"meta", "img", "br", "line", "circle"})
 
@@ -104,9 +104,7 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_a_page_needs_nothing_beside_itself(
-    evaluation: EvaluationReport, drift: DriftReport
-) -> None:
+def test_pages_are_self_contained(evaluation: EvaluationReport, drift: DriftReport) -> None:
     for page in (
         render_evaluation(evaluation, evaluation_plots(evaluation)),
         render_drift(drift, drift_plots(drift)),
@@ -142,7 +140,7 @@ def test_the_drift_page_shows_every_verdict_and_feature(drift: DriftReport) -> N
     assert "2 of 6 checks failed" in page
 
 
-def test_one_class_and_empty_months_still_make_pages() -> None:
+def test_pages_of_one_class_and_of_empty_months() -> None:
     for label in (True, False):
         report = evaluated(label=label)
         assert "undefined" in render_evaluation(report, evaluation_plots(report))
@@ -157,7 +155,7 @@ def test_evaluation_plots_are_pngs(label: bool | None) -> None:
     assert all(png.startswith(PNG) for png in plots.values())
 
 
-def test_drift_plots_are_pngs_and_the_same_each_time(drift: DriftReport) -> None:
+def test_drift_plots_are_deterministic_pngs(drift: DriftReport) -> None:
     plots = drift_plots(drift)
     assert list(plots) == ["effects"]
     assert plots["effects"].startswith(PNG)
@@ -165,11 +163,11 @@ def test_drift_plots_are_pngs_and_the_same_each_time(drift: DriftReport) -> None
     assert drift_plots(compared(rows=0))["effects"].startswith(PNG)
 
 
-def test_an_image_in_markdown_carries_its_data() -> None:
+def test_a_markdown_image_embeds_its_data() -> None:
     assert markdown_image(b"abc", "A plot") == "![A plot](data:image/png;base64,YWJj)"
 
 
-def test_tables_hold_their_shape_whatever_the_data_say(
+def test_hostile_data_does_not_break_tables(
     evaluation: EvaluationReport, drift: DriftReport
 ) -> None:
     for text in (evaluation_table(evaluation), drift_table(drift)):
@@ -180,7 +178,7 @@ def test_tables_hold_their_shape_whatever_the_data_say(
         assert "[a]" not in re.sub(r"\\\[a\\\]", "", text)
 
 
-def test_every_metric_and_verdict_has_words(
+def test_every_metric_and_verdict_has_a_label(
     evaluation: EvaluationReport, drift: DriftReport
 ) -> None:
     assert set(METRICS) == set(metrics.METRICS)
@@ -193,19 +191,19 @@ def test_the_headline_counts_failures(drift: DriftReport) -> None:
     assert headline(drift.verdicts) == "2 of 6 checks failed"
 
 
-def test_the_drift_page_shows_scores_traffic_and_what_came() -> None:
-    report = looped()
+def test_the_drift_page_shows_scores_traffic_and_performance() -> None:
+    report = complete_report()
     plots = drift_plots(report)
     assert list(plots) == ["effects", "predictions", "performance", "served"]
     page = render_drift(report, plots)
     assert Page(page).open == []
-    for text in ("What came of it", "(learnt from)", "answers of the service",
-                 "What the service was asked"):  # fmt: skip
+    for text in ("Realised performance", "(in training)", "predictions of the service",
+                 "Served traffic"):  # fmt: skip
         assert text in page
     assert "2026-03" in drift_table(report)
 
 
-@pytest.mark.parametrize("make", [looped, partial(compared, rows=0)])
+@pytest.mark.parametrize("make", [complete_report, partial(compared, rows=0)])
 def test_each_check_has_a_small_page_with_its_plot_and_table(
     make: Callable[[], DriftReport],
 ) -> None:
@@ -218,4 +216,4 @@ def test_each_check_has_a_small_page_with_its_plot_and_table(
             assert table.startswith("| ")
             assert len(page) < 80_000
         else:
-            assert make is not looped
+            assert make is not complete_report

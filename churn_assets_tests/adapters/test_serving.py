@@ -1,3 +1,5 @@
+"""The environment of a served bento."""
+
 from pathlib import Path
 
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from churn_assets.adapters.serving import environment
 
 
-def test_a_trial_has_only_the_settings_of_the_service_that_it_is_given(
+def test_a_trial_gets_only_the_given_service_settings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CHURN_API_KEYS_FILE", "/production/keys.json")

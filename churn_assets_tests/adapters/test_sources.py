@@ -1,3 +1,5 @@
+"""Sources: simulated customers, public data and files, and errors that name the problem."""
+
 import gzip
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def test_a_csv_of_the_real_customers_gives_the_same_tables(tmp_path: Path) -> No
     pd.testing.assert_frame_equal(source.labels("2026-03"), file.labels("2026-03"))
 
 
-def test_the_row_number_is_the_id_and_no_feature() -> None:
+def test_the_row_number_is_the_id_and_not_a_feature() -> None:
     assert IBM.id.source_name == "rownames"
     assert not {"rownames", "customer_id"} & set(IBM.model_inputs)
 
@@ -66,7 +68,7 @@ def test_the_row_number_is_the_id_and_no_feature() -> None:
     ("value", "text"),
     [(0.1, "0.1"), (1e22, "1e+22"), (7, "7"), (True, "true"), (None, None), ("00123", "00123")],
 )
-def test_values_become_the_text_that_reads_back_the_same(value: object, text: str | None) -> None:
+def test_values_become_text_that_parses_back_to_the_same(value: object, text: str | None) -> None:
     column = pd.array([value], dtype=None) if not isinstance(value, str) else [value]
     frame = pd.DataFrame({c.source_name: column for c in TELECOM.snapshot})
     got = as_snapshot(frame, TELECOM, "here")["tenure"][0]
@@ -84,7 +86,7 @@ def test_mixed_columns_categories_and_dates_are_text() -> None:
     assert rows["tenure"][0].startswith("2026-01-31")
 
 
-def test_of_labels_with_one_id_the_last_stands_and_blank_ones_are_unknown() -> None:
+def test_the_last_label_of_an_id_is_kept_and_blank_labels_are_null() -> None:
     frame = pd.DataFrame({"customer_id": ["a", "a", "b", None], "churned": ["no", "yes", "", "no"]})
     labels = as_labels(frame, TELECOM, "2026-01", "here")
     assert labels["customer_id"].tolist() == ["a", "b"]
@@ -98,7 +100,7 @@ def with_month() -> FileSource:
     return FileSource(TELECOM.model_copy(update={"columns": (*TELECOM.columns, month)}), "unset")
 
 
-def test_a_month_column_chooses_the_rows_of_a_month(tmp_path: Path) -> None:
+def test_a_month_column_selects_the_rows_of_a_month(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     first = customers(3).assign(as_of="2026-01-31")
     second = customers(5).assign(as_of="2026-02")
@@ -113,7 +115,7 @@ def test_a_month_column_chooses_the_rows_of_a_month(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["31.01.2026", "", "2026-13", "202601", "2026-1-31", "2026-01x"])
-def test_a_month_that_cannot_be_read_loses_no_row(tmp_path: Path, value: str) -> None:
+def test_an_invalid_month_is_an_error(tmp_path: Path, value: str) -> None:
     path = tmp_path / "all.csv"
     frame = customers(3).assign(as_of=["2026-01", value, "2026-01-31T10:00"])
     frame.to_csv(path, index=False)
@@ -124,18 +126,18 @@ def test_a_month_that_cannot_be_read_loses_no_row(tmp_path: Path, value: str) ->
     assert not isinstance(caught.value, SourceUnavailableError)
 
 
-def test_dates_of_parquet_choose_the_rows_of_a_month(tmp_path: Path) -> None:
+def test_parquet_dates_select_the_rows_of_a_month(tmp_path: Path) -> None:
     path = tmp_path / "all.parquet"
     days = pd.to_datetime(["2026-01-31", "2026-02-28", "2026-02-28"])
     customers(3).assign(as_of=days).to_parquet(path)
     assert len(FileSource(with_month().contract, str(path)).snapshot("2026-02")) == 2
 
 
-def test_rows_of_another_month_than_the_path_says_are_refused(tmp_path: Path) -> None:
+def test_rows_of_another_month_than_the_path_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "2026-01.csv"
     source = FileSource(with_month().contract, str(tmp_path / "{month}.csv"))
     customers(3).to_csv(path, index=False)
-    assert len(source.snapshot("2026-01")) == 3, "no column, nothing to agree with"
+    assert len(source.snapshot("2026-01")) == 3, "no month column to compare with"
     frame = customers(3).assign(as_of="2026-01-31")
     frame.to_csv(path, index=False)
     assert len(source.snapshot("2026-01")) == 3
@@ -144,7 +146,7 @@ def test_rows_of_another_month_than_the_path_says_are_refused(tmp_path: Path) ->
         source.snapshot("2026-01")
 
 
-def test_a_csv_is_read_word_for_word(tmp_path: Path) -> None:
+def test_a_csv_is_read_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "some.csv.gz"
     text = '\ufeffid,a,b,\r\n\r\n00123,"x, y\r\nz",NaN,\r\n"q""r", s ,,\r\n'
     path.write_bytes(gzip.compress(text.encode()))
@@ -170,7 +172,7 @@ def test_a_csv_of_several_chunks_is_one_table(
     ("protocol", "says"),
     [("nonesuch", "cannot be opened: Protocol not known: nonesuch"), ("absent", "pip install x")],
 )
-def test_a_store_that_cannot_be_spoken_to_is_not_tried_again(
+def test_an_unsupported_store_is_not_retried(
     name: str, protocol: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = {"class": "no_such_package.Store", "err": "pip install x"}
@@ -180,14 +182,14 @@ def test_a_store_that_cannot_be_spoken_to_is_not_tried_again(
     assert not isinstance(caught.value, SourceUnavailableError)
 
 
-def test_a_truncated_archive_may_come_wholly_later(tmp_path: Path) -> None:
+def test_a_truncated_archive_is_retried(tmp_path: Path) -> None:
     path = tmp_path / "customers.csv.gz"
     path.write_bytes(gzip.compress(b"a,b\n1,2\n")[:-9])
-    with pytest.raises(SourceUnavailableError, match="wholly"):
+    with pytest.raises(SourceUnavailableError, match="completely"):
         FileSource(TELECOM, str(path)).snapshot("2026-01")
 
 
-def test_an_encoding_that_python_does_not_know_is_named(tmp_path: Path) -> None:
+def test_an_unknown_encoding_is_named(tmp_path: Path) -> None:
     (path := tmp_path / "customers.csv").write_text("a\n")
     with pytest.raises(SourceError, match=r"unknown encoding: utf-9; see .*CHURN_FILE__ENCODING"):
         FileSource(TELECOM, str(path), encoding="utf-9").snapshot("2026-01")
@@ -200,7 +202,7 @@ def test_a_missing_month_column_is_named(tmp_path: Path) -> None:
         FileSource(with_month().contract, str(path)).snapshot("2026-01")
 
 
-def test_any_url_that_fsspec_knows_is_read() -> None:
+def test_any_fsspec_url_is_read() -> None:
     with fsspec.open("memory://customers-2026-01.csv", "w") as file:
         customers(4).to_csv(file, index=False)
     source = FileSource(TELECOM, "memory://customers-{month}.csv")
@@ -228,31 +230,31 @@ def test_a_source_of_another_contract_is_refused(settings: dict[str, str], says:
         choose_source(chosen, load_contract(chosen.contract))
 
 
-def test_a_contract_over_files_says_what_to_set() -> None:
+def test_the_error_of_a_missing_file_setting_names_the_setting() -> None:
     contract = TELECOM.model_copy(update={"name": "shop", "source": "file"})
     with pytest.raises(SourceError, match="set CHURN_FILE__CUSTOMERS"):
         choose_source(Settings(), contract)
     nowhere = contract.model_copy(update={"source": "nowhere"})
-    with pytest.raises(SourceError, match="source 'nowhere'; there is none such"):
+    with pytest.raises(SourceError, match="source 'nowhere', which does not exist"):
         choose_source(Settings(), nowhere)
 
 
 @pytest.mark.parametrize("labels", ["labels-{month}.csv", None, ""])
-def test_labels_by_month_go_with_customers_by_month(labels: str | None) -> None:
+def test_labels_by_month_are_valid_with_customers_by_month(labels: str | None) -> None:
     files = {"customers": "customers-{month}.csv", "labels": labels}
     assert choose_source(Settings(source="file", file=files), TELECOM)  # type: ignore[arg-type]
 
 
-def test_labels_of_no_month_do_not_go_with_customers_by_month() -> None:
+def test_labels_without_month_are_refused_with_customers_by_month() -> None:
     files = {"customers": "customers-{month}.csv", "labels": "labels.csv"}
     settings = Settings(source="file", file=files)  # type: ignore[arg-type]
     says = r"LABELS needs \{month\}, or the contract a month column, because CHURN_FILE__CUSTOMERS"
     with pytest.raises(SourceError, match=says):
         choose_source(settings, TELECOM)
-    assert choose_source(settings, with_month().contract), "its rows are chosen by the column"
+    assert choose_source(settings, with_month().contract), "the month column selects the rows"
 
 
-def test_the_operator_is_at_least_as_old_as_the_first_month() -> None:
+def test_the_simulation_starts_at_or_before_the_first_month() -> None:
     source = choose_source(Settings(first_month="2023-05"), TELECOM)
     assert isinstance(source, SimulatedSource)
     assert source.simulator.since == "2023-05"

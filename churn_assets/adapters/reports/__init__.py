@@ -1,1 +1,1 @@
-"""Reports as pages, plots and tables for people."""
+"""Reports for people: HTML pages, plots and markdown tables."""

@@ -1,4 +1,4 @@
-"""A failed check of the drift report as a page of its own: its table and its plot."""
+"""Markdown page for one failed check of the drift report: a plot and a table."""
 
 from churn_assets.adapters.reports.markdown import (
     feature_table,
@@ -18,11 +18,11 @@ PLOTS = {
     "served_traffic_as_training": "served",
 }
 DPI = 80
-"""Small: the page is kept with the event of the check."""
+"""Low resolution, because the page is stored in the event of the check."""
 
 
 def drift_check_page(report: DriftReport, name: str) -> str:
-    """What a check of the report looked at, as markdown; its verdict where that was nothing.
+    """The data behind a check of the report, as markdown; the verdict's text where there is none.
 
     Raises:
         KeyError: the report has no such check.

@@ -1,4 +1,4 @@
-"""Reports as HTML files that need nothing beside themselves."""
+"""Reports as self-contained HTML files."""
 
 import base64
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ Plots = Mapping[str, bytes]
 
 
 def render_evaluation(report: EvaluationReport, plots: Plots) -> str:
-    """One self-contained page on a model's quality, with its `evaluation_plots`."""
+    """One self-contained page about a model's quality, with its `evaluation_plots`."""
     return _render("evaluation.html.j2", report, plots)
 
 
 def render_drift(report: DriftReport, plots: Plots) -> str:
-    """One self-contained page on a month's drift, with its `drift_plots`."""
+    """One self-contained page about a month's drift, with its `drift_plots`."""
     return _render("drift.html.j2", report, plots, features=most_moved_first(report.features))
 
 
@@ -29,7 +29,7 @@ def _render(
 
     environment = Environment(
         loader=PackageLoader("churn_assets.adapters.reports"),
-        # Categories are whatever a customer's data says: none of it may become markup.
+        # Category names come from customer data: none of them may become markup.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,4 +1,4 @@
-"""Reports as markdown, short enough to be read beside an asset."""
+"""Reports as short markdown, for an asset's metadata."""
 
 import base64
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from churn_assets.adapters.reports.words import (
     METRICS,
-    NOTHING,
+    NO_VALUE,
     SOURCES,
     TESTS,
     VERDICTS,
@@ -18,18 +18,18 @@ from churn_assets.adapters.reports.words import (
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.core.monitoring.drift import DriftReport
 from churn_assets.core.monitoring.feature_drift import FeatureDrift
-from churn_assets.core.monitoring.performance import Realised
+from churn_assets.core.monitoring.performance import RealisedPerformance
 from churn_assets.core.scoring.scores import PredictionDrift
 from churn_assets.core.verdict import Verdict
 
 
 def markdown_image(png: bytes, alt: str) -> str:
-    """A PNG as a markdown image that carries its own data."""
+    """A PNG as a markdown image with embedded data."""
     return f"![{_cell(alt)}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def evaluation_table(report: EvaluationReport) -> str:
-    """Verdicts, metrics with 95% intervals, and the slices that are judged."""
+    """Tables of verdicts, metrics with 95% intervals, profit and slices."""
     profit = report.profit
     metrics = [
         (METRICS[name][0], interval(one), METRICS[name][1]) for name, one in report.metrics.items()
@@ -40,7 +40,7 @@ def evaluation_table(report: EvaluationReport) -> str:
         ("Best threshold in hindsight", percent(profit.best.threshold),
          number(1000 * profit.best.profit_per_customer, 0)),
         ("Offers to everybody", "0.0%", number(1000 * profit.everybody, 0)),
-        ("Offers to nobody", NOTHING, "0"),
+        ("Offers to nobody", NO_VALUE, "0"),
     ]  # fmt: skip
     slices = [
         (one.column, one.value, number(one.rows, 0), percent(one.positives / one.rows),
@@ -61,7 +61,7 @@ def evaluation_table(report: EvaluationReport) -> str:
 
 
 def drift_table(report: DriftReport) -> str:
-    """Verdicts, every feature with the ones that drifted first, and what came of the scores."""
+    """Tables of verdicts, features (drifted ones first) and realised performance."""
     parts = [_verdicts(report.verdicts), feature_table(report.features)]
     if report.performance:
         parts.append(performance_table(report.performance))
@@ -69,7 +69,7 @@ def drift_table(report: DriftReport) -> str:
 
 
 def feature_table(features: Iterable[FeatureDrift]) -> str:
-    """Every feature against training, the ones that drifted first."""
+    """Table of every feature against training, drifted ones first."""
     rows = [
         (one.name, TESTS[one.test], number(one.effect), p_value(one.corrected_p_value),
          number(one.psi), percent(one.training.null_share), percent(one.month.null_share),
@@ -83,24 +83,24 @@ def feature_table(features: Iterable[FeatureDrift]) -> str:
     return _table(header, rows)
 
 
-def performance_table(series: Iterable[Realised]) -> str:
-    """What came of each month, the latest first."""
+def performance_table(series: Iterable[RealisedPerformance]) -> str:
+    """Table of the realised performance of each month, latest first."""
     rows = [
         (one.month, one.model_version, SOURCES[one.source], number(one.rows, 0),
          number(one.expected_positives, 0), number(one.positives, 0), interval(one.roc_auc),
          interval(one.brier), interval(one.profit_per_customer, 2),
-         "no, the model learnt from it" if one.in_training else "yes")
+         "no, in the training set" if one.in_training else "yes")
         for one in sorted(series, key=lambda one: one.month, reverse=True)
     ]  # fmt: skip
     header = (
-        "Month", "Model", "What", "Customers", "Foreseen to leave", "Left", "ROC AUC", "Brier",
+        "Month", "Model", "Source", "Customers", "Expected churn", "Churned", "ROC AUC", "Brier",
         "Profit per customer", "New to the model",
     )  # fmt: skip
     return _table(header, rows)
 
 
 def prediction_table(drift: PredictionDrift) -> str:
-    """The month's scores by the deciles of the test rows."""
+    """Table of the month's scores by the deciles of the test rows."""
     bounds = [0.0, *drift.edges, 1.0]
     rows = [
         (f"{low:.1%} to {high:.1%}", percent(tested), percent(now))
@@ -112,7 +112,7 @@ def prediction_table(drift: PredictionDrift) -> str:
 
 
 def most_moved_first(features: Iterable[FeatureDrift]) -> list[FeatureDrift]:
-    """The features, those that drifted before the others, then by falling effect."""
+    """The features, drifted ones first, then by descending effect."""
     return sorted(features, key=lambda one: (not one.drifted, -(one.effect or 0.0)))
 
 
@@ -130,6 +130,6 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot break out of its cell: categories are whatever a customer's data says."""
+    """Text that cannot break out of its cell: category names come from customer data."""
     escaped = text.translate({ord(sign): f"\\{sign}" for sign in "\\|[]`"})
     return " ".join(escaped.replace("<", "&lt;").split())

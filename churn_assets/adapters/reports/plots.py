@@ -1,4 +1,4 @@
-"""The plots of the reports as PNG images, drawn without pyplot and its global state.
+"""Plots of the reports as PNG images, drawn without pyplot and its global state.
 
 Matplotlib is imported when the first plot is drawn.
 """
@@ -35,25 +35,25 @@ def evaluation_plots(report: EvaluationReport) -> dict[str, bytes]:
 
 
 def drift_plots(report: DriftReport) -> dict[str, bytes]:
-    """PNG images by name: "effects" of the features, and what there is of the rest.
+    """PNG images by name: "effects" of the features, and the optional plots that have data.
 
-    The rest is "predictions", the scores beside those of the test rows; "performance", ROC AUC by
-    month; and "served", effects of the features that the service was asked about.
+    The optional plots are "predictions", the scores next to those of the test rows; "performance",
+    the ROC AUC by month; and "served", the effects of the features in the served traffic.
     """
-    there = {
+    has_data = {
         "effects": True,
         "predictions": report.predictions is not None,
         "performance": bool(report.performance),
         "served": report.served is not None,
     }
-    return {name: drift_plot(report, name) for name, drawn in there.items() if drawn}
+    return {name: drift_plot(report, name) for name, drawn in has_data.items() if drawn}
 
 
 def drift_plot(report: DriftReport, name: str, dpi: int = DPI) -> bytes:
-    """One PNG: those of `drift_plots`, and "nulls" and "unseen" of the features.
+    """One plot as PNG: one of `drift_plots`, or "nulls" or "unseen" of the features.
 
     Raises:
-        KeyError: there is no such plot.
+        KeyError: the plot does not exist.
     """
     drawings: dict[str, Callable[[Axes, DriftReport], None]] = {
         "effects": _effects,
@@ -103,7 +103,7 @@ def _calibration(axes: "Axes", report: EvaluationReport) -> None:
     bins = report.curves.calibration
     x = [one.mean_probability for one in bins]
     y = [one.churn_rate for one in bins]
-    # Wilson's interval holds the rate up to rounding, and matplotlib takes no negative bar.
+    # Wilson's interval contains the rate up to rounding; matplotlib rejects negative error bars.
     below = [max(one.churn_rate - one.low, 0.0) for one in bins]
     above = [max(one.high - one.churn_rate, 0.0) for one in bins]
     end = min(1.0, 1.08 * max(*x, *(one.high for one in bins)))
@@ -113,7 +113,7 @@ def _calibration(axes: "Axes", report: EvaluationReport) -> None:
         label="model, 95% interval",
     )  # fmt: skip
     axes.set(
-        xlabel="Foreseen churn probability", ylabel="Actual churn rate", xlim=(0, end),
+        xlabel="Predicted churn probability", ylabel="Actual churn rate", xlim=(0, end),
         ylim=(0, end),
     )  # fmt: skip
     for axis in (axes.xaxis, axes.yaxis):
@@ -148,7 +148,7 @@ def _roc(axes: "Axes", report: EvaluationReport) -> None:
     curve = report.curves.roc
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="guessing")
     axes.plot(curve.x, curve.y, color=BLUE, linewidth=2, label="model")
-    _shares(axes, "Stayers taken for leavers", "Leavers found")
+    _shares(axes, "Retained customers flagged (false positives)", "Churned customers found")
     axes.legend(frameon=False, fontsize=9, loc="lower right")
 
 
@@ -156,7 +156,7 @@ def _precision_recall(axes: "Axes", report: EvaluationReport) -> None:
     curve, rate = report.curves.precision_recall, report.positives / report.rows
     axes.axhline(rate, color=GREY, linestyle="--", label="guessing")
     axes.plot(curve.x, curve.y, color=BLUE, linewidth=2, label="model")
-    _shares(axes, "Leavers found (recall)", "Leavers among those contacted (precision)")
+    _shares(axes, "Churned customers found (recall)", "Churned among contacted (precision)")
     axes.legend(frameon=False, fontsize=9, loc="upper right")
 
 
@@ -165,7 +165,7 @@ def _gains(axes: "Axes", report: EvaluationReport) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="guessing")
     axes.plot([0, rate, 1], [0, 1, 1], color=GREY, linewidth=1, label="perfect")
     axes.plot(curve.x, curve.y, color=BLUE, linewidth=2, label="model")
-    _shares(axes, "Customers contacted, highest score first", "Leavers found")
+    _shares(axes, "Customers contacted, highest score first", "Churned customers found")
     axes.legend(frameon=False, fontsize=9, loc="lower right")
 
 
@@ -191,13 +191,13 @@ def _unseen(axes: "Axes", report: DriftReport) -> None:
     limit = report.limits.max_unseen_share
     features = sorted(report.features, key=lambda one: -one.unseen_share)
     bars = [(one.name, one.unseen_share, one.unseen_share > limit) for one in features]
-    _bars(axes, bars, limit, "Share of rows with a category that training never saw")
+    _bars(axes, bars, limit, "Share of rows with a category that is not in the training data")
 
 
 def _bars(
     axes: "Axes", bars: Sequence[tuple[str, float | None, bool]], limit: float, label: str
 ) -> None:
-    """A bar a feature, the first one on top, those beyond the limit in red."""
+    """Draws one bar per feature, the first on top, bars beyond the limit in red."""
     from_below = bars[::-1]
     axes.barh(
         [name for name, _, _ in from_below],
@@ -233,22 +233,22 @@ def _predictions(axes: "Axes", report: DriftReport) -> None:
 def _performance(axes: "Axes", report: DriftReport) -> None:
     months = sorted({one.month for one in report.performance})
     for source, color, shift in (("scores", BLUE, -0.08), ("served", RED, 0.08)):
-        for learnt, marker, words in ((False, "o", ""), (True, "x", ", learnt from")):
+        for in_training, marker, suffix in ((False, "o", ""), (True, "x", ", in training")):
             shown = [
                 (months.index(one.month) + shift, auc.value, auc.low, auc.high)
                 for one in report.performance
-                if one.source == source and one.in_training is learnt
+                if one.source == source and one.in_training is in_training
                 for auc in (one.roc_auc,)
                 if auc.value is not None and auc.low is not None and auc.high is not None
             ]
             if shown:
                 x, y, low, high = zip(*shown, strict=True)
-                # A percentile interval need not hold the value.
+                # A percentile interval may not contain the value.
                 below = [max(a - b, 0.0) for a, b in zip(y, low, strict=True)]
                 above = [max(b - a, 0.0) for a, b in zip(y, high, strict=True)]
                 axes.errorbar(
                     x, y, yerr=[below, above], color=color, fmt=marker, capsize=3,
-                    label=f"{source}{words}, 95% interval",
+                    label=f"{source}{suffix}, 95% interval",
                 )  # fmt: skip
     if report.tested_auc and report.tested_auc.value is not None:
         level, limit = report.tested_auc.value, report.limits.max_auc_drop

@@ -1,11 +1,11 @@
-"""The comparison of challenger and champion as markdown, to be read beside the asset."""
+"""The comparison of challenger and champion as markdown, for the asset's metadata."""
 
 from churn_assets.adapters.reports.words import interval, number
 from churn_assets.core.governance.promotion import Comparison
 
 
 def comparison_table(comparison: Comparison) -> str:
-    """Both models on the same test rows, and the difference with its 95% interval."""
+    """Table of both models on the same test rows, and their difference with its 95% interval."""
     money = f"Profit per customer, {comparison.currency}"
     rows = [
         ("", "Challenger", "Champion", "Gained (95% interval)"),
@@ -17,6 +17,6 @@ def comparison_table(comparison: Comparison) -> str:
     ]  # fmt: skip
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return (
-        f"{table}\n\n{comparison.rows:,} test rows, {comparison.positives:,} of them left; "
+        f"{table}\n\n{comparison.rows:,} test rows, {comparison.positives:,} of them churned; "
         f"{comparison.resamples:,} resamples."
     )

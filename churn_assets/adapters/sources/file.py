@@ -1,4 +1,4 @@
-"""CSV or Parquet at any fsspec URL: one file, or one a month."""
+"""Source of CSV or Parquet files at any fsspec URL: one file, or one file per month."""
 
 from dataclasses import dataclass, field
 
@@ -20,16 +20,16 @@ MONTH_OR_DATE = r"(?s)\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01])(\D.*)?)?"
 
 @dataclass(frozen=True)
 class FileSource:
-    """A source of files.
+    """A source that reads files.
 
     Attributes:
-        customers: path or URL; `{month}` in it stands for YYYY-MM, and rows with a month column
-            must agree with it. Without it, rows are chosen by the contract's month column; a
-            contract without one is a single snapshot.
-        labels: a path for the labels by the same rules; None reads the label column of the
-            customers' file.
-        separator: between the fields of a CSV.
-        encoding: of a CSV.
+        customers: path or URL. `{month}` stands for YYYY-MM; the month column of the rows, if there
+            is one, must have that month. Without `{month}`, rows are selected by the contract's
+            month column; a contract without a month column has a single snapshot.
+        labels_path: path or URL of the labels, by the same rules; None reads the label column of
+            the customers' file.
+        separator: separator of the fields in a CSV.
+        encoding: encoding of a CSV.
     """
 
     contract: Contract
@@ -40,7 +40,7 @@ class FileSource:
     _kept: dict[tuple[str, str], frozenset[str]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """Months of files of many months: time saved, never another answer."""
+    """Cache of the months in files with many months; it saves time and changes no result."""
 
     def snapshot(self, month: str) -> pd.DataFrame:
         path = self.customers.replace(MONTH_SLOT, month)
@@ -68,7 +68,7 @@ class FileSource:
         return version if month in self._months_of(template, version) else None
 
     def _months_of(self, path: str, version: str) -> frozenset[str]:
-        """Months in a file of many; the file is read once a version."""
+        """Months in a file with many months; the file is read once per version."""
         if (path, version) not in self._kept:
             frame = read_table(path, self.separator, self.encoding)
             name = self.contract.month.source_name if self.contract.month else ""
@@ -96,7 +96,7 @@ class FileSource:
 
 
 def _months(values: pd.Series, path: str) -> pd.Series:
-    """YYYY-MM of every row, a boolean-comparable text without nulls."""
+    """YYYY-MM of every row, as text without nulls."""
     text = source_text(values)
     readable = text.str.fullmatch(MONTH_OR_DATE).fillna(False).astype(bool)
     rule = f"{path}: column {values.name} must be YYYY-MM or begin with a date YYYY-MM-DD"

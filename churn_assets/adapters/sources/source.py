@@ -1,4 +1,4 @@
-"""What every source answers, and how it says that it cannot."""
+"""The protocol of all sources, their errors, and helpers that turn frames into text."""
 
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from churn_assets.core.data.parsing import parse_label
 
 
 class SourceError(ValueError):
-    """The source holds something that cannot be used; trying again does not help."""
+    """The source has data that cannot be used; a retry does not help."""
 
 
 class MissingColumnsError(SourceError):
@@ -19,64 +19,64 @@ class MissingColumnsError(SourceError):
 
 
 class SourceUnavailableError(SourceError):
-    """The source does not answer, or not wholly yet; trying again may help."""
+    """The source is unavailable or its data is incomplete; a retry may help."""
 
 
 class Source(Protocol):
-    """Where a month's customers and their labels come from.
+    """A source of a month's customers and their labels.
 
-    Both tables are text, one row a row of the source in its order (`source_row`), so that nothing
-    is changed before the contract has been applied.
+    Both tables are text, with the rows of the source in their order (`source_row`), so that no
+    value changes before the contract is applied.
     """
 
     @property
     def single_snapshot(self) -> bool:
-        """There is one snapshot, with its labels, and no month."""
+        """Whether the source has only one snapshot with labels, and no months."""
         ...
 
     def customers_version(self, month: str) -> str | None:
-        """Another text whenever the customers of a month may have changed; None: none are there.
+        """A text that changes whenever the month's customers may have changed; None without any.
 
-        Asked often, so it must be cheap.
+        It is called often, so it must be cheap.
         """
         ...
 
     def labels_version(self, month: str) -> str | None:
-        """The same for the month's labels."""
+        """Like `customers_version`, for the month's labels."""
         ...
 
     def snapshot(self, month: str) -> pd.DataFrame:
-        """The customers at the close of a month: `raw_schema(contract)`."""
+        """The customers at the end of a month, in `raw_schema(contract)`."""
         ...
 
     def labels(self, month: str) -> pd.DataFrame:
-        """Id and label of the customers of a month: `label_schema(contract)` but for nulls."""
+        """Id and label of a month's customers, in `label_schema(contract)` except for nulls."""
         ...
 
 
 def as_snapshot(frame: pd.DataFrame, contract: Contract, origin: str) -> pd.DataFrame:
-    """The contract's columns of a frame, renamed and as text; other columns stay behind.
+    """The contract's columns of a frame, renamed and as text; other columns are dropped.
 
     Raises:
-        MissingColumnsError: naming the columns and the origin.
+        MissingColumnsError: columns are missing; the message names them and the origin.
     """
     return as_text(frame, contract.snapshot, origin)
 
 
 def as_labels(frame: pd.DataFrame, contract: Contract, month: str, origin: str) -> pd.DataFrame:
-    """Id, label and month of a frame; of rows with the same id the last stands.
+    """Id, label and month of a frame; of rows with the same id the last one is kept.
 
     Raises:
-        SourceError: a column is missing, or a label cannot be read, naming the first such rows.
+        SourceError: a column is missing, or labels cannot be parsed; the message names the first.
     """
     text = as_text(frame, (contract.id, contract.label), origin)
     label, faults = parse_label(text[contract.label.name])
-    (rule, unread), *_ = faults.items()
-    if unread.any():
-        first = text.loc[unread, contract.label.name].head(3).tolist()
+    (rule, invalid), *_ = faults.items()
+    if invalid.any():
+        first = text.loc[invalid, contract.label.name].head(3).tolist()
         raise SourceError(
             f"{origin}: column {contract.label.source_name!r} {rule}, "
-            f"but {unread.sum()} rows are not, such as {first}"
+            f"but {invalid.sum()} rows are not, such as {first}"
         )
     labels = pd.DataFrame({contract.id.name: text[contract.id.name], contract.label.name: label})
     labels = labels[text[contract.id.name].notna()]
@@ -85,10 +85,10 @@ def as_labels(frame: pd.DataFrame, contract: Contract, month: str, origin: str) 
 
 
 def as_text(frame: pd.DataFrame, columns: tuple[Column, ...], origin: str) -> pd.DataFrame:
-    """The named columns of a frame as text, with their position in it.
+    """The named columns of a frame as text, with the position of each row.
 
     Raises:
-        MissingColumnsError: naming the columns and the origin.
+        MissingColumnsError: columns are missing; the message names them and the origin.
     """
     missing = [column.source_name for column in columns if column.source_name not in frame]
     if missing:
@@ -99,10 +99,10 @@ def as_text(frame: pd.DataFrame, columns: tuple[Column, ...], origin: str) -> pd
 
 
 def source_text(values: pd.Series) -> pd.Series:
-    """Values of any type as the text that reads back as the same; nulls stay null."""
+    """Values of any type as text that parses back to the same value; nulls stay null."""
     if values.dtype == object:
         return values.map(str, na_action="ignore").astype(TEXT)
-    # Arrow writes the shortest text that reads back as the same number; pandas' Int64 keeps
+    # Arrow writes the shortest text that parses back to the same number; pandas' Int64 keeps
     # whole numbers whole.
     array = pa.array(values, from_pandas=True)
     if pa.types.is_dictionary(array.type):

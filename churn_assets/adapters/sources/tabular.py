@@ -1,4 +1,4 @@
-"""Reads a CSV or Parquet file at any fsspec URL, and says what is wrong with one."""
+"""Reader of CSV and Parquet files at any fsspec URL, with errors that name the problem."""
 
 import codecs
 import csv
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 CHUNK = 50_000
-"""Rows of a CSV that are Python objects at a time."""
+"""Rows of a CSV that are held as Python objects at a time."""
 
 
 def read_table(path: str, separator: str, encoding: str) -> pd.DataFrame:
-    """The file as it is: a CSV as text alone, Parquet with its own types.
+    """Reads a file unchanged: a CSV as text, Parquet with its own types.
 
     Raises:
-        SourceUnavailableError: it is not there, or not wholly.
-        SourceError: it is there and cannot be used, or its URL cannot be opened here.
+        SourceUnavailableError: the file does not exist or is incomplete.
+        SourceError: the file exists but cannot be used, or its URL cannot be opened here.
     """
-    with _faults_named(path, encoding):
+    with _as_source_errors(path, encoding):
         if PurePosixPath(path).suffix in (".parquet", ".pq"):
             return pd.read_parquet(path, dtype_backend="pyarrow")
-        codecs.lookup(encoding)  # fsspec would leave the file open where there is none such
+        codecs.lookup(encoding)  # fsspec would leave the file open if the encoding is unknown
         with fsspec.open(
             path, "r", encoding=encoding, newline="", compression="infer", expand=False
         ) as lines:
@@ -41,13 +41,13 @@ def read_table(path: str, separator: str, encoding: str) -> pd.DataFrame:
 
 
 def file_version(path: str) -> str | None:
-    """A text that changes with the file at a path or URL; None where there is none.
+    """A text that changes with the file at a path or URL; None where the file does not exist.
 
     Raises:
-        SourceError: the file system does not answer, or its URL cannot be opened here.
+        SourceError: the file system is unavailable, or the URL cannot be opened here.
     """
     try:
-        with _faults_named(path, "bytes"):
+        with _as_source_errors(path, "bytes"):
             system, inner = fsspec.url_to_fs(path)
             return str(system.ukey(inner))
     except SourceUnavailableError as error:
@@ -57,14 +57,14 @@ def file_version(path: str) -> str | None:
 
 
 def _read_csv(reader: "Reader", path: str) -> pd.DataFrame:
-    # pandas renames repeated columns and fills short rows; pyarrow takes a quote that never ends
-    # for the end of the file. Python's own reader leaves none of it to chance.
+    # pandas renames repeated columns and fills short rows; pyarrow reads an unclosed quote as the
+    # end of the file. Python's own reader hides none of these.
     try:
         header: list[str] = next(filter(None, reader), [])
         if not header:
             raise SourceError(f"{path} cannot be read as CSV: it is empty")
         _refuse_repeated(header, path)
-        rows = _whole_rows(reader, len(header), path)
+        rows = _complete_rows(reader, len(header), path)
         parts = [_text_table([], header)]
         while chunk := list(islice(rows, CHUNK)):
             parts.append(_text_table(chunk, header))
@@ -76,17 +76,17 @@ def _read_csv(reader: "Reader", path: str) -> pd.DataFrame:
 
 
 def _refuse_repeated(header: list[str], path: str) -> None:
-    # Separators at the end of every line make columns without a name: no contract reads those.
+    # Trailing separators make columns without a name, which no contract reads.
     repeated = [name for name, times in Counter(header).items() if name and times > 1]
     if repeated:
         raise SourceError(f"{path} has more than one column named {', '.join(repeated)}")
 
 
-def _whole_rows(reader: "Reader", fields: int, path: str) -> Iterator[list[str]]:
+def _complete_rows(reader: "Reader", fields: int, path: str) -> Iterator[list[str]]:
     for row in reader:
         if len(row) == fields:
             yield row
-        elif row:  # a blank line is no row
+        elif row:  # a blank line is not a row
             raise SourceError(
                 f"{path} cannot be read as CSV: expected {fields} fields in line "
                 f"{reader.line_num}, saw {len(row)}"
@@ -99,13 +99,13 @@ def _text_table(rows: list[list[str]], header: list[str]) -> pa.Table:
 
 
 @contextmanager
-def _faults_named(path: str, encoding: str) -> Iterator[None]:
+def _as_source_errors(path: str, encoding: str) -> Iterator[None]:
     try:
         yield
     except SourceError:
         raise
     except FileNotFoundError as error:
-        raise SourceUnavailableError(f"{path} is not there (yet)") from error
+        raise SourceUnavailableError(f"{path} does not exist (yet)") from error
     except UnicodeError as error:
         raise SourceError(
             f"{path} is not {encoding} text: {error}; set CHURN_FILE__ENCODING"
@@ -113,7 +113,7 @@ def _faults_named(path: str, encoding: str) -> Iterator[None]:
     except ImportError as error:
         raise SourceError(f"{path} needs a package that is not installed: {error}") from error
     except (pa.ArrowInvalid, OSError, EOFError) as error:
-        raise SourceUnavailableError(f"{path} cannot be read (wholly): {error}") from error
+        raise SourceUnavailableError(f"{path} cannot be read (completely): {error}") from error
     except (LookupError, ValueError) as error:
         raise SourceError(
             f"{path} cannot be opened: {error}; see CHURN_FILE__CUSTOMERS, CHURN_FILE__LABELS and "

@@ -1,1 +1,1 @@
-"""Who may become champion, and the audit log of every such decision."""
+"""Promotion policies, and the audit log of every decision."""

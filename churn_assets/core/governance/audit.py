@@ -1,8 +1,9 @@
-"""What was decided, by whom, why and on which evidence, as a chain that shows any change.
+"""Audit log entries: decisions with actor, reason and evidence, in a tamper-evident hash chain.
 
-Each entry holds the hash of the one before, and the hash of itself with that in it, as in Haber and
-Stornetta, "How to time-stamp a digital document" (1991). Whoever alters an entry must make all
-later ones anew, and then they no longer end in the hash that the champion's record holds.
+Each entry holds the hash of the previous entry and a hash of its own content, which includes the
+previous hash, as in Haber and Stornetta, "How to time-stamp a digital document" (1991). Whoever
+alters an entry must recreate all later entries, and then the last hash no longer matches the hash
+in the champion's record.
 """
 
 import hashlib
@@ -17,22 +18,22 @@ from churn_assets.contracts.contract import Frozen
 from churn_assets.core.verdict import Verdict
 
 START = "0" * 64
-"""The hash before the first entry."""
+"""The previous hash of the first entry."""
 
 
 class AuditEntry(Frozen):
-    """One decision, chained to the one before it.
+    """One decision, chained to the previous one.
 
     Attributes:
-        sequence: from 1 on.
-        at: in UTC.
-        actor: who decided: a person, or `policy`.
-        action: what was done: promotion, rollback, override, rescore.
-        subject: what it was done to: an asset, or a registered model.
-        before, after: the state that was left and the one reached, such as versions of a model.
-        evidence: what the decision rests on: checks, run ids, table versions; anything JSON.
-        previous_hash: of the entry before.
-        hash: SHA-256 of all the rest.
+        sequence: number of the entry, from 1 on.
+        at: time of the decision, in UTC.
+        actor: the person who decided, or `policy`.
+        action: kind of decision: promotion, rollback, correction, override, rescore.
+        subject: asset or registered model that the decision is about.
+        before, after: states before and after the decision, such as versions of a model.
+        evidence: basis of the decision: checks, run ids, table versions; any JSON.
+        previous_hash: hash of the previous entry.
+        hash: SHA-256 of all other fields.
     """
 
     sequence: int
@@ -49,21 +50,21 @@ class AuditEntry(Frozen):
 
     @property
     def hash_of_content(self) -> str:
-        """What `hash` must be."""
+        """The correct value of `hash`."""
         content = canonical(self.model_dump(mode="json", exclude={"hash"}))
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-def next_entry(entries: Sequence[AuditEntry], at: datetime, **said: Any) -> AuditEntry:
-    """The entry that goes behind `entries`.
+def next_entry(entries: Sequence[AuditEntry], at: datetime, **fields: Any) -> AuditEntry:
+    """Returns the entry that follows `entries`.
 
     Args:
         entries: the whole chain, in order.
-        at: with a time zone.
-        said: actor, action, subject, reason, before, after, evidence.
+        at: time of the decision, with a time zone.
+        fields: actor, action, subject, reason, before, after, evidence.
 
     Raises:
-        ValueError: the evidence is not JSON; NaN is not either.
+        ValueError: the evidence is not valid JSON; NaN is not valid.
     """
     last = entries[-1] if entries else None
     entry = AuditEntry(
@@ -71,71 +72,71 @@ def next_entry(entries: Sequence[AuditEntry], at: datetime, **said: Any) -> Audi
         at=at.astimezone(UTC),
         previous_hash=last.hash if last else START,
         hash="",
-        **said | {"evidence": json.loads(canonical(said["evidence"]))},
+        **fields | {"evidence": json.loads(canonical(fields["evidence"]))},
     )
     return entry.model_copy(update={"hash": entry.hash_of_content})
 
 
 def canonical(value: Any) -> str:
-    """One text for one value: JSON with sorted keys and without spaces.
+    """Canonical text of a value: JSON with sorted keys and without spaces.
 
     Raises:
-        ValueError: there is a number in it that JSON does not know.
+        ValueError: the value contains NaN or an infinity, which JSON does not have.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def verify(entries: Sequence[AuditEntry], anchor: str = "", written: int | None = None) -> Verdict:
-    """Whether nothing was altered, removed, added or moved.
+    """Verifies that no entry was altered, removed, added or moved.
 
-    A chain alone does not show that its end was cut off, or that all of it was made anew: that
-    takes somebody else who remembers it.
+    The chain alone does not show that its end was removed or that all of it was recreated: that
+    takes `anchor` or `written`, which are known from elsewhere.
 
     Args:
         entries: the chain in order, first entry first.
-        anchor: hash of an entry that must be there; empty where nobody remembers one.
-        written: how many entries were ever written; None where nobody has counted.
+        anchor: hash of an entry that must exist; empty where none is known.
+        written: number of entries that were ever written; None where it is unknown.
 
     Returns:
         A verdict that names the first entry that is not as it was written, and what is wrong.
     """
-    for place, fault in enumerate(_faults(entries), start=1):
+    for position, fault in enumerate(_faults(entries), start=1):
         if fault:
-            return broken(place, len(entries), fault)
+            return broken(position, len(entries), fault)
     after = len(entries) + 1
     if anchor and anchor not in {entry.hash for entry in entries}:
-        fault = f"is missing, or all were made anew: none has hash {anchor}"
+        fault = f"is missing, or all entries were recreated: none has the hash {anchor}"
         return broken(after, len(entries), fault)
     if written is not None and written >= after:
         return broken(after, len(entries), f"is missing: {written} entries were written")
     if written is not None and written < len(entries):
-        return broken(written + 1, len(entries), f"was slipped in: {written} entries were written")
+        return broken(written + 1, len(entries), f"was inserted: {written} entries were written")
     last = entries[-1].hash if entries else START
     text = f"{len(entries)} entries, each as it was written; the last has hash {last}."
     return Verdict(True, text, {"value": 0, "limit": 0, "entries": len(entries), "last": last})
 
 
-def broken(place: int, entries: int, fault: str) -> Verdict:
-    """A verdict on the entry that should stand at `place`."""
+def broken(position: int, entries: int, fault: str) -> Verdict:
+    """A failed verdict on the entry at `position`."""
     return Verdict(
         False,
-        f"Entry {place} {fault}.",
-        {"value": 1, "limit": 0, "entries": entries, "first_altered": place},
+        f"Entry {position} {fault}.",
+        {"value": 1, "limit": 0, "entries": entries, "first_altered": position},
     )
 
 
 def _faults(entries: Sequence[AuditEntry]) -> Iterable[str]:
-    """What is wrong with each entry in its place; empty where nothing is."""
+    """The fault of each entry, in order; empty where the entry is correct."""
     numbers = {entry.sequence for entry in entries}
-    before = START
-    for place, entry in enumerate(entries, start=1):
+    previous_hash = START
+    for position, entry in enumerate(entries, start=1):
         if entry.hash != entry.hash_of_content:
-            yield f"was altered: it says {entry.action!r}, and its content does not give its hash"
-        elif entry.sequence != place:
-            missing = "moved" if place in numbers else "missing"
-            yield f"is {missing}: in its place stands entry {entry.sequence}"
-        elif entry.previous_hash != before:
-            yield f"does not follow from entry {place - 1}: one of the two was made anew"
+            yield f"was altered: its hash does not match its content (action {entry.action!r})"
+        elif entry.sequence != position:
+            missing = "moved" if position in numbers else "missing"
+            yield f"is {missing}: entry {entry.sequence} is in its place"
+        elif entry.previous_hash != previous_hash:
+            yield f"does not follow from entry {position - 1}: one of the two was recreated"
         else:
             yield ""
-        before = entry.hash
+        previous_hash = entry.hash

@@ -1,8 +1,8 @@
-"""Whether a challenger has earned the place of the champion.
+"""Promotion policies: whether a challenger replaces the champion, and the registry state.
 
-Both score the same test rows, and the bootstrap draws the same rows for both: what is random about
-the rows falls on both alike, and what is left is the difference (Efron and Tibshirani, "An
-Introduction to the Bootstrap", 1993, chapters 13 and 16).
+Both models score the same test rows, and the bootstrap draws the same rows for both. Sampling noise
+affects both alike, so the difference between them remains (Efron and Tibshirani, "An Introduction
+to the Bootstrap", 1993, chapters 13 and 16).
 """
 
 from collections.abc import Sequence
@@ -35,10 +35,11 @@ class Comparison(Frozen):
     """Challenger and champion on the same test rows.
 
     Attributes:
-        rows: test rows, of them `positives` who left.
+        rows: number of test rows.
+        positives: number of test rows with churned customers.
         auc_gained: ROC AUC of the challenger minus that of the champion.
-        profit_gained: the same of the expected profit of a customer, in `currency`.
-        cost_of_offer: of the contract, in which the margin of the profit is counted.
+        profit_gained: the same difference of the expected profit per customer, in `currency`.
+        cost_of_offer: cost from the contract; the profit margin is a multiple of it.
     """
 
     rows: int
@@ -65,12 +66,12 @@ def compare(
 ) -> Comparison:
     """Compares two models by a paired bootstrap that is stratified by class.
 
-    Leavers and stayers are drawn apart, all rows of a customer together.
+    Churned and retained customers are drawn separately, all rows of a customer together.
 
     Args:
-        test: typed rows with the label; neither model may have learnt from them.
+        test: typed rows with the label; neither model may have been trained on them.
         challenger, champion: churn probabilities of these rows, (n,).
-        resamples: draws behind each interval, at least 1.
+        resamples: number of resamples for each interval, at least 1.
 
     Raises:
         ValueError: no rows, a null label, or probabilities that are missing or not in [0, 1].
@@ -111,7 +112,7 @@ def _differences(ours: Scored, theirs: Scored, weights: Floats) -> Metrics:
 
 
 def policy_for(challenger_recipe: str, champion_recipe: str | None) -> PolicyName:
-    """Which policy decides: a new recipe must be better, the same on newer data not much worse.
+    """Returns the policy: a new recipe must be better, the same recipe not much worse.
 
     Args:
         champion_recipe: None where there is no champion.
@@ -122,25 +123,25 @@ def policy_for(challenger_recipe: str, champion_recipe: str | None) -> PolicyNam
 
 
 def first(report: EvaluationReport) -> Verdict:
-    """There is no champion: the quality floor alone."""
+    """Policy without a champion: the challenger must reach the quality floor."""
     floor = auc_above_floor(report)
     return Verdict(floor.passed, f"There is no champion yet. {floor.description}", floor.numbers)
 
 
 def superior(comparison: Comparison, policy: PromotionPolicy) -> Verdict:
-    """A changed recipe: the ROC AUC is better beyond chance, and the profit not much worse.
+    """Policy for a new recipe: the ROC AUC is significantly better, the profit not much worse.
 
-    Each lower 95% bound must be above its limit; at the limit does not pass.
+    Each lower 95% bound must be above its limit; a bound at the limit does not pass.
     """
     return _judged("superior", comparison, 0.0, policy)
 
 
 def fresh(comparison: Comparison, policy: PromotionPolicy) -> Verdict:
-    """The champion's recipe on newer data: neither ROC AUC nor profit is worse by the margin.
+    """Policy for the champion's recipe on newer data: ROC AUC and profit are not much worse.
 
-    Each lower 95% bound must be above its limit; at the limit does not pass. This is a test of
-    non-inferiority, as in Wellek, "Testing statistical hypotheses of equivalence and
-    noninferiority" (2010): what was not shown to be good enough does not pass.
+    Each lower 95% bound must be above its limit; a bound at the limit does not pass. This is a
+    test of non-inferiority, as in Wellek, "Testing statistical hypotheses of equivalence and
+    noninferiority" (2010): a challenger that was not shown to be good enough does not pass.
     """
     return _judged("fresh", comparison, -policy.auc_margin, policy)
 
@@ -151,17 +152,17 @@ def judge(
     comparison: Comparison | None,
     policy: PromotionPolicy,
 ) -> Verdict:
-    """What a policy says.
+    """Returns the verdict of a policy.
 
     Args:
-        report: on the challenger.
-        comparison: with the champion; None where there is none, or its scorer cannot score the
-            challenger's rows.
+        report: evaluation of the challenger.
+        comparison: comparison with the champion; None where there is no champion, or its scorer
+            cannot score the challenger's rows.
     """
     if name == "first":
         return first(report)
     if comparison is None:
-        text = f"Policy {name!r} compares with the champion, which cannot score these rows."
+        text = f"Policy {name!r} needs a comparison, but the champion cannot score these rows."
         return Verdict(False, text, {"policy": name})
     return {"superior": superior, "fresh": fresh}[name](comparison, policy)
 
@@ -203,13 +204,13 @@ def _gained(one: Interval, digits: int) -> str:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Who is champion by the audit log.
+class RegistryState:
+    """Champion and previous version of a registered model by the audit log.
 
     Attributes:
-        champion: version; None where none was promoted, or the one that was is lost.
-        previous: version that a rollback goes to.
-        by: the newest entry that moved the champion.
+        champion: champion's version; None where none was promoted, or the promoted one is lost.
+        previous: version that a rollback restores.
+        by: newest entry that moved the champion.
     """
 
     champion: str | None = None
@@ -217,21 +218,21 @@ class Standing:
     by: AuditEntry | None = None
 
 
-def standing(entries: Sequence[AuditEntry], name: str) -> Standing:
-    """What the movements on record come to, for a registered model.
+def registry_state(entries: Sequence[AuditEntry], name: str) -> RegistryState:
+    """Returns the state of a registered model after all movements in the audit log.
 
-    A correction puts back what somebody moved beside the log, and leaves no version behind.
+    A correction undoes a move that is not in the log, so it does not change the previous version.
     """
     champion, previous, last = None, None, None
     for last in _movements(entries, name):
         if last.action != "correction" and last.before:
             previous = last.before
         champion = last.after or None
-    return Standing(champion, previous if previous != champion else None, last)
+    return RegistryState(champion, previous if previous != champion else None, last)
 
 
 def rollback_from(entries: Sequence[AuditEntry], name: str, version: str) -> AuditEntry | None:
-    """The rollback from a version, where nobody made it the champion again since."""
+    """The rollback from a version, unless that version became the champion again later."""
     for entry in reversed(_movements(entries, name)):
         if entry.action == "rollback" and entry.before == version:
             return entry
@@ -244,22 +245,27 @@ def _movements(entries: Sequence[AuditEntry], name: str) -> list[AuditEntry]:
     return [entry for entry in entries if entry.subject == name and entry.action in MOVEMENTS]
 
 
-def approval_recorded(champion: str | None, previous: str | None, recorded: Standing) -> Verdict:
-    """The aliases are at the versions to which the movements on record took them.
+def approval_recorded(
+    champion: str | None, previous: str | None, recorded: RegistryState
+) -> Verdict:
+    """The aliases in MLflow are at the versions that the audit log records.
 
     Args:
         champion, previous: versions with these aliases.
+        recorded: state by the audit log.
     """
-    said = "no movement is on record"
+    expected = "the audit log has no movement"
     if by := recorded.by:
-        says = _versions(recorded.champion, recorded.previous)
-        said = f"by entry {by.sequence} of the audit log, a {by.action} by {by.actor}, {says}"
+        versions = _versions(recorded.champion, recorded.previous)
+        expected = (
+            f"by entry {by.sequence} of the audit log, a {by.action} by {by.actor}, {versions}"
+        )
     found = _versions(champion, previous)
     passed = (champion, previous) == (recorded.champion, recorded.previous)
     numbers: dict[str, float | int | str] = {
         "value": champion or "none", "limit": recorded.champion or "none",
     }  # fmt: skip
-    return Verdict(passed, f"In MLflow {found}; {said}.", numbers)
+    return Verdict(passed, f"In MLflow {found}; {expected}.", numbers)
 
 
 def _versions(champion: str | None, previous: str | None) -> str:

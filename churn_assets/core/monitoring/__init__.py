@@ -1,1 +1,1 @@
-"""Drift, realised performance, reasons to train again, and incidents with their messages."""
+"""Drift, realised performance, reasons to retrain, and incidents with their messages."""

@@ -1,4 +1,4 @@
-"""Whether a month is still as the model was trained for: its customers, scores and outcomes."""
+"""Drift of one month against the training data: features, scores, traffic and performance."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,7 +11,7 @@ from churn_assets.core.data.features import derive_features
 from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.limits import Limits
 from churn_assets.core.monitoring.feature_drift import FeatureDrift, compare_features
-from churn_assets.core.monitoring.performance import Realised, performance_holds
+from churn_assets.core.monitoring.performance import RealisedPerformance, performance_holds
 from churn_assets.core.scoring.scores import PredictionDrift, score_distribution_as_tested
 from churn_assets.core.scoring.traffic import feature_columns
 from churn_assets.core.verdict import Verdict
@@ -23,16 +23,16 @@ RETRAINING_CHECKS: Mapping[str, Literal["drift", "performance"]] = {
     "no_prediction_drift": "drift",
     "performance_holds": "performance",
 }
-"""The checks whose failure asks for another training. Those of served traffic do not: what the
-service is asked wrongly is no reason to learn anew."""
+"""Checks whose failure is a reason to retrain. The check of served traffic is not one of them:
+wrong requests to the service are no reason to train again."""
 
 
 class ServedDrift(Frozen):
-    """What the service was asked in a month, against training.
+    """Drift of a month's served traffic against training.
 
     Attributes:
-        rows: predictions.
-        features: all but the personal ones, of which the log has pseudonyms only.
+        rows: number of predictions.
+        features: all features except personal ones: the log holds only their pseudonyms.
     """
 
     rows: int
@@ -40,15 +40,15 @@ class ServedDrift(Frozen):
 
 
 class DriftReport(Frozen):
-    """One month against what the model learnt; JSON by `model_dump_json`.
+    """Comparison of one month with the model's training data; JSON by `model_dump_json`.
 
     Attributes:
         name: the month.
-        model_version: the model that scored it.
-        predictions: that model's scores of it; null where it was not scored.
-        served: null where there is no traffic.
+        model_version: version of the model that scored the month.
+        predictions: drift of that model's scores; null where the month was not scored.
+        served: drift of the served traffic; null where there is no traffic.
         tested_auc: ROC AUC of that model on its test rows.
-        performance: every month so far whose labels have come, and which was scored.
+        performance: realised performance of every scored month whose labels are known.
     """
 
     name: str
@@ -63,7 +63,7 @@ class DriftReport(Frozen):
     predictions: PredictionDrift | None = None
     served: ServedDrift | None = None
     tested_auc: Interval | None = None
-    performance: tuple[Realised, ...] = ()
+    performance: tuple[RealisedPerformance, ...] = ()
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class DriftReport(Frozen):
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
-        """Every check on the report by its name."""
+        """The verdict of every check by name."""
         checks = (
             no_feature_drift, no_new_categories, nulls_as_in_training, no_prediction_drift,
             served_traffic_as_training,
@@ -93,14 +93,14 @@ def compare_month(
     predictions: PredictionDrift | None = None,
     served: ServedDrift | None = None,
     tested_auc: Interval | None = None,
-    performance: tuple[Realised, ...] = (),
+    performance: tuple[RealisedPerformance, ...] = (),
 ) -> DriftReport:
-    """Compares a month's features with training, as `compare_features` does; the rest is told.
+    """Compares a month's features with training; the other parts of the report are passed in.
 
     Args:
         training: typed rows with the contract's features and derived features.
         month: typed rows likewise.
-        name: of the month, for the report.
+        name: the month's name in the report.
     """
     return DriftReport(
         name=name,
@@ -122,7 +122,7 @@ def compare_month(
 def compare_traffic(
     training: pd.DataFrame, traffic: pd.DataFrame, contract: Contract, limits: Limits
 ) -> ServedDrift | None:
-    """Compares what the service was asked with training; None where it was asked nothing.
+    """Compares the served traffic with training; None where there is no traffic.
 
     Args:
         training: typed rows with the contract's features and derived features.
@@ -138,7 +138,7 @@ def compare_traffic(
 
 
 def _without_personal(contract: Contract) -> Contract:
-    """The contract without its personal features, and without what is derived from them."""
+    """The contract without its personal features and the features derived from them."""
     hidden = {column.name for column in contract.features if column.personal}
     return contract.model_copy(
         update={
@@ -149,7 +149,7 @@ def _without_personal(contract: Contract) -> Contract:
 
 
 def no_feature_drift(report: DriftReport) -> Verdict:
-    """No feature drifted for any reason."""
+    """No feature drifted."""
     drifted = report.drifted
     effects = [(one.effect, one.name) for one in report.features if one.effect is not None]
     largest, name = max(effects, default=(0.0, ""))
@@ -175,7 +175,7 @@ def no_feature_drift(report: DriftReport) -> Verdict:
 
 
 def no_new_categories(report: DriftReport) -> Verdict:
-    """Hardly any row has a category that training never saw; at the limit passes."""
+    """Few rows have a category that is not in the training data; a share at the limit passes."""
     worst = max(report.features, key=lambda one: one.unseen_share)
     limit = report.limits.max_unseen_share
     names = f" ({', '.join(worst.unseen)})" if worst.unseen else ""
@@ -184,8 +184,8 @@ def no_new_categories(report: DriftReport) -> Verdict:
         report,
         Verdict(
             worst.unseen_share <= limit,
-            f"Up to {worst.unseen_share:.1%} of the rows have a category that training never "
-            f"saw{where}; the limit is {limit:.1%}.",
+            f"Up to {worst.unseen_share:.1%} of the rows have a category that is not in the "
+            f"training data{where}; the limit is {limit:.1%}.",
             {
                 "value": worst.unseen_share,
                 "limit": limit,
@@ -197,7 +197,7 @@ def no_new_categories(report: DriftReport) -> Verdict:
 
 
 def nulls_as_in_training(report: DriftReport) -> Verdict:
-    """No feature has many more nulls than in training; at the limit passes."""
+    """No feature has many more nulls than in training; a rise at the limit passes."""
     worst = max(report.features, key=lambda one: one.null_share_rise or 0.0)
     rise, limit = worst.null_share_rise or 0.0, report.limits.max_null_share_rise
     where = f", in {worst.name}" if rise > 0 else ""
@@ -205,7 +205,7 @@ def nulls_as_in_training(report: DriftReport) -> Verdict:
         report,
         Verdict(
             rise <= limit,
-            f"The largest rise of a feature's nulls is {rise:.1%} of the rows{where}; "
+            f"The largest increase of a feature's nulls is {rise:.1%} of the rows{where}; "
             f"the limit is {limit:.1%}.",
             {"value": rise, "limit": limit, "feature": worst.name if rise > 0 else ""},
         ),
@@ -213,7 +213,7 @@ def nulls_as_in_training(report: DriftReport) -> Verdict:
 
 
 def no_prediction_drift(report: DriftReport) -> Verdict:
-    """The model's scores spread as on its test rows; passes where the month was not scored."""
+    """The scores are distributed as on the test rows; passes where the month was not scored."""
     if report.predictions is None:
         return Verdict(
             True,
@@ -224,30 +224,30 @@ def no_prediction_drift(report: DriftReport) -> Verdict:
 
 
 def served_traffic_as_training(report: DriftReport) -> Verdict:
-    """No feature that the service was asked about has moved; few predictions are not judged."""
-    served, least = report.served, report.limits.min_served_rows
+    """No feature of the served traffic drifted; a month with few predictions is not judged."""
+    served, min_rows = report.served, report.limits.min_served_rows
     rows = served.rows if served else 0
     drifted = [one for one in served.features if one.drifted] if served else []
     numbers: dict[str, float | int | str] = {
-        "value": len(drifted), "limit": 0, "rows": rows, "min_rows": least,
+        "value": len(drifted), "limit": 0, "rows": rows, "min_rows": min_rows,
         "drifted": ", ".join(one.name for one in drifted),
     }  # fmt: skip
     if served is None:
-        return Verdict(True, "The service was asked nothing: no traffic to compare.", numbers)
+        return Verdict(True, "The service gave no predictions: nothing to compare.", numbers)
     why = "; ".join(f"{one.name}: {', '.join(one.reasons)}" for one in drifted)
-    enough = rows >= least
-    judged = "" if enough else f" Below {least:,} predictions this is not judged."
+    enough = rows >= min_rows
+    note = "" if enough else f" Months with fewer than {min_rows:,} predictions are not judged."
     return Verdict(
         not drifted or not enough,
         f"In {rows:,} predictions, {len(drifted)} of {len(served.features)} features are not as "
-        f"in training{': ' if why else ''}{why}.{judged}",
+        f"in training{': ' if why else ''}{why}.{note}",
         numbers,
     )
 
 
 def _unless_empty(report: DriftReport, verdict: Verdict) -> Verdict:
-    """`verdict`, but nothing passes that could not be looked at."""
+    """`verdict`, or a failed one where there is nothing to compare."""
     if report.training_rows and report.month_rows:
         return verdict
-    side = "the month" if report.training_rows else "training"
-    return Verdict(False, f"There is nothing to compare: {side} has no rows.", verdict.numbers)
+    empty = "the month" if report.training_rows else "training"
+    return Verdict(False, f"There is nothing to compare: {empty} has no rows.", verdict.numbers)

@@ -1,4 +1,4 @@
-"""How far each feature has moved, and whether that is too far."""
+"""Drift of each feature between the training data and a month."""
 
 from typing import Literal
 
@@ -6,20 +6,21 @@ import pandas as pd
 
 from churn_assets.contracts.contract import Contract, Frozen, Kind
 from churn_assets.core.limits import Limits
-from churn_assets.core.monitoring.shift import Shift, Side, measure_shift
+from churn_assets.core.monitoring.shift import SampleSummary, Shift, measure_shift
 from churn_assets.core.verdict import Finite
 
 Test = Literal["kolmogorov_smirnov", "chi_squared"]
 
 
 class FeatureDrift(Frozen):
-    """How far one feature has moved; null where a side has no known values.
+    """Drift of one feature; numbers are null where a sample has no known values.
 
     See `churn_assets.core.monitoring.shift.Shift` for the distances.
 
     Attributes:
-        corrected_p_value: after Benjamini and Hochberg (1995) over all features of the report.
-        reasons: why it drifted, in words; empty where it did not.
+        corrected_p_value: p-value corrected over all features of the report by Benjamini and
+            Hochberg (1995).
+        reasons: texts that say why the feature drifted; empty where it did not.
     """
 
     name: str
@@ -31,8 +32,8 @@ class FeatureDrift(Frozen):
     corrected_p_value: Finite
     effect: Finite
     psi: Finite
-    training: Side
-    month: Side
+    training: SampleSummary
+    month: SampleSummary
     null_share_rise: Finite
     unseen_share: float
     unseen: tuple[str, ...]
@@ -41,21 +42,21 @@ class FeatureDrift(Frozen):
 
 
 def compare_features(
-    training: pd.DataFrame, now: pd.DataFrame, contract: Contract, limits: Limits
+    training: pd.DataFrame, month: pd.DataFrame, contract: Contract, limits: Limits
 ) -> tuple[FeatureDrift, ...]:
     """Compares every model input and every sensitive column once.
 
-    A feature drifts when the shift is both beyond chance (corrected p-value) and large enough to
-    matter (effect), when its nulls rose, or when too many of its categories are new. Nulls are
-    left out of the distributions; they are judged by themselves.
+    A feature drifts when its shift is both significant (corrected p-value) and large enough to
+    matter (effect), when its share of nulls rose, or when too many rows have a new category.
+    Distributions exclude nulls, which are judged separately.
 
     Args:
         training: typed rows with the contract's features and derived features.
-        now: typed rows likewise.
+        month: typed rows likewise.
     """
     sensitive = tuple(column.name for column in contract.columns if column.sensitive)
     names = tuple(dict.fromkeys((*contract.model_inputs, *sensitive)))
-    found = [measure_shift(training[name], now[name], _kind(name, contract)) for name in names]
+    found = [measure_shift(training[name], month[name], _kind(name, contract)) for name in names]
     corrected = _corrected([one.p_value for one in found])
     return tuple(
         _judged(column, _kind(column, contract), column in sensitive, one, p, limits)
@@ -69,7 +70,7 @@ def _kind(name: str, contract: Contract) -> Kind:
 
 
 def _corrected(p_values: list[float | None]) -> list[float | None]:
-    """Benjamini and Hochberg's correction of those that could be tested."""
+    """P-values corrected by Benjamini and Hochberg; None stays None."""
     from scipy.stats import false_discovery_control  # a second to import
 
     tested = [p for p in p_values if p is not None]
@@ -80,8 +81,8 @@ def _corrected(p_values: list[float | None]) -> list[float | None]:
 def _judged(
     name: str, kind: Kind, sensitive: bool, found: Shift, p: float | None, limits: Limits
 ) -> FeatureDrift:
-    before, now = found.training.null_share, found.month.null_share
-    rise = None if before is None or now is None else now - before
+    before, after = found.training.null_share, found.month.null_share
+    rise = None if before is None or after is None else after - before
     reasons = _reasons(kind, found, p, rise, limits)
     return FeatureDrift(
         name=name,
@@ -116,7 +117,7 @@ def _reasons(
         )
     if found.unseen_share > limits.max_unseen_share:
         reasons.append(
-            f"{found.unseen_share:.1%} of the rows have a category that training never saw "
-            f"(limit {limits.max_unseen_share:.1%}): {', '.join(found.unseen)}"
+            f"{found.unseen_share:.1%} of the rows have a category that is not in the training "
+            f"data (limit {limits.max_unseen_share:.1%}): {', '.join(found.unseen)}"
         )
     return tuple(reasons)

@@ -1,7 +1,8 @@
-"""Incidents: what is seen of the graph, and the few messages that people are sent about it.
+"""Incidents: the state machine that turns observations of the graph into messages.
 
 An incident opens with the first failing observation of its key and closes with the next good one.
-It is told twice, when it opens and when it closes, however often it is seen in between.
+Each incident leads to two messages, an alert when it opens and a recovery when it closes, however
+often it is observed in between.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,19 +17,19 @@ Number = float | int | str
 
 
 class Observation(Frozen):
-    """Something that was seen once.
+    """One observation of the graph.
 
     Attributes:
-        id: of the event that showed it; the same whenever that event is read.
-        key: what it is about; one incident at a time is open for it.
-        kind: what sort of thing that is: check, run, freshness, decision.
-        state: `failing` opens an incident, `well` closes it; a `notice` is told and has none.
-        title: for people, in a few words.
-        text: what was found, in a sentence.
-        numbers: values that decided, and their limits, by name.
-        since: when it was seen.
-        link: into the UI.
-        runbook: anchor of what to do, empty where nothing is to be done.
+        id: id of the event that was observed; the same whenever that event is read.
+        key: subject of the observation; at most one incident per key is open at a time.
+        kind: kind of subject: check, run, freshness, decision.
+        state: `failing` opens an incident, `well` closes it; a `notice` does neither.
+        title: a few words for people.
+        text: the finding, in a sentence.
+        numbers: the deciding values and their limits, by name.
+        since: time of the observation.
+        link: link into the UI.
+        runbook: anchor of the runbook, empty where no action is needed.
     """
 
     id: str
@@ -44,13 +45,13 @@ class Observation(Frozen):
 
 
 class Message(Frozen):
-    """What people are told of an observation.
+    """A message to people about an observation.
 
     Attributes:
-        id: the same for the same message, so that it can be told once.
+        id: the same for the same message, so that it is sent once.
         status: an `alert` opens an incident, a `recovery` closes it; a `notice` stands alone.
-        since: when the incident began, or what is noticed happened.
-        until: when it closed; None where it did not.
+        since: time at which the incident opened, or of the event behind a notice.
+        until: time at which the incident closed; None where it did not.
     """
 
     id: str
@@ -66,7 +67,7 @@ class Message(Frozen):
 
     @property
     def lasted(self) -> str:
-        """How long the incident lasted, such as `1 d 2 h`; empty where it did not close."""
+        """Duration of the incident, such as `1 d 2 h`; empty where it did not close."""
         return duration(self.until - self.since) if self.until else ""
 
 
@@ -77,34 +78,38 @@ Incidents = Mapping[str, Observation]
 def update(
     open_incidents: Incidents, observations: Iterable[Observation]
 ) -> tuple[list[Message], dict[str, Observation]]:
-    """Messages that observations lead to, and the incidents that are open after them.
+    """Returns the messages that observations lead to, and the incidents open after them.
 
     Args:
-        open_incidents: before the observations.
-        observations: in the order in which they were made.
+        open_incidents: incidents that are open before the observations.
+        observations: observations in order of time.
     """
     messages, after = [], dict(open_incidents)
-    for seen in observations:
-        opened = after.get(seen.key)
-        if seen.state == "notice":
-            messages.append(_message("notice", seen, seen))
-        elif seen.state == "failing" and opened is None:
-            after[seen.key] = seen
-            messages.append(_message("alert", seen, seen))
-        elif seen.state == "well" and opened is not None:
-            del after[seen.key]
-            messages.append(_message("recovery", seen, opened))
+    for observation in observations:
+        opened = after.get(observation.key)
+        if observation.state == "notice":
+            messages.append(_message("notice", observation, observation))
+        elif observation.state == "failing" and opened is None:
+            after[observation.key] = observation
+            messages.append(_message("alert", observation, observation))
+        elif observation.state == "well" and opened is not None:
+            del after[observation.key]
+            messages.append(_message("recovery", observation, opened))
     return messages, after
 
 
 def latest(observations: Iterable[Observation]) -> list[Observation]:
-    """The last observation of every key, for a start in the middle of things; no notices."""
-    found = {seen.key: seen for seen in observations if seen.state != "notice"}
-    return sorted(found.values(), key=lambda seen: seen.since)
+    """The last observation of every key, without notices, to start on an existing instance."""
+    found = {
+        observation.key: observation
+        for observation in observations
+        if observation.state != "notice"
+    }
+    return sorted(found.values(), key=lambda observation: observation.since)
 
 
 def duration(span: timedelta) -> str:
-    """A span for people, in its two largest units: `3 s`, `2 min 5 s`, `1 h`, `4 d 2 h`."""
+    """Text of a time span in its two largest units: `3 s`, `2 min 5 s`, `1 h`, `4 d 2 h`."""
     left = max(0, round(span.total_seconds()))
     parts: list[tuple[int, str]] = []
     for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
@@ -115,17 +120,17 @@ def duration(span: timedelta) -> str:
 
 
 def _message(
-    status: Literal["alert", "recovery", "notice"], seen: Observation, opened: Observation
+    status: Literal["alert", "recovery", "notice"], observation: Observation, opened: Observation
 ) -> Message:
     return Message(
-        id=f"{seen.id}:{seen.key}:{status}",
+        id=f"{observation.id}:{observation.key}:{status}",
         status=status,
         kind=opened.kind,
         title=opened.title,
-        text=seen.text,
-        numbers=seen.numbers,
+        text=observation.text,
+        numbers=observation.numbers,
         since=opened.since,
-        until=seen.since if status == "recovery" else None,
-        link=seen.link,
+        until=observation.since if status == "recovery" else None,
+        link=observation.link,
         runbook=opened.runbook,
     )

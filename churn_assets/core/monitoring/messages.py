@@ -1,4 +1,4 @@
-"""How a message about an incident reads: a line, a text, or the JSON that Slack takes."""
+"""Formats of a message about an incident: one line, plain text, or the JSON for Slack."""
 
 from datetime import UTC
 from typing import Any
@@ -7,7 +7,7 @@ from churn_assets.core.monitoring.incidents import Message, Number
 
 MARKS = {"alert": "ALERT", "recovery": "RECOVERED", "notice": "NOTICE"}
 SLACK_TITLE, SLACK_TEXT, SLACK_FIELD, SLACK_FIELDS = 150, 3_000, 2_000, 10
-"""What Slack takes at most: characters of a header, a section, a field; fields of a section."""
+"""Slack's limits: characters of a header, a section and a field; fields of a section."""
 
 
 def headline(message: Message) -> str:
@@ -22,7 +22,7 @@ def plain_text(message: Message) -> str:
 
 
 def slack_json(message: Message) -> dict[str, Any]:
-    """What Slack's incoming webhooks take: blocks, and a text for where these are not shown."""
+    """JSON body for Slack's incoming webhooks: blocks, and a text where blocks are not shown."""
     fields = [
         _mrkdwn(f"*{_escaped(name)}*\n{_escaped(str(_value(value)))}"[:SLACK_FIELD])
         for name, value in _facts(message)[:SLACK_FIELDS]
@@ -41,7 +41,7 @@ def slack_json(message: Message) -> dict[str, Any]:
 
 
 def _facts(message: Message) -> list[tuple[str, Number]]:
-    """What everybody asks first, then the numbers; the most important ones first."""
+    """Facts of the message, most important first: since, duration, runbook, then the numbers."""
     facts: list[tuple[str, Number]] = [
         ("since", f"{message.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
     ]
@@ -61,5 +61,5 @@ def _mrkdwn(text: str) -> dict[str, str]:
 
 
 def _escaped(text: str) -> str:
-    """By Slack's rules for text."""
+    """Text escaped by Slack's rules."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""How good the model turned out to be, once the labels of the months that it scored have come."""
+"""Realised performance: predictions compared with labels, once a month's labels are known."""
 
 from collections.abc import Callable, Collection
 from math import hypot
@@ -19,17 +19,18 @@ Source = Literal["scores", "served"]
 RESAMPLES = 200
 
 
-class Realised(Frozen):
-    """What came of the customers whom one model version scored in one month.
+class RealisedPerformance(Frozen):
+    """Realised performance of one model version on the customers of one month.
 
     Attributes:
-        source: the graph's own scores, or the last prediction that the service gave for each
-            known customer, those of the fallback left out.
-        positives: customers who left.
-        expected_positives: the sum of their probabilities, to hold it against.
-        profit_per_customer: if offers had gone to all at or above the break-even probability, in
-            the contract's currency.
-        in_training: the model learnt from this month or was tested on it: shown, never judged.
+        source: `scores` for the graph's own scores; `served` for the last prediction of the service
+            for each known customer, without predictions of the fallback.
+        positives: number of churned customers.
+        expected_positives: sum of the probabilities of all rows.
+        profit_per_customer: profit if all customers at or above the break-even probability had got
+            an offer, in the contract's currency.
+        in_training: whether the month is in the model's training set, test rows included; such
+            months are shown, never judged.
     """
 
     month: str
@@ -45,26 +46,26 @@ class Realised(Frozen):
 
 
 def last_realised(month: str, horizon: int) -> str:
-    """The last month whose labels are known when `month` is over."""
+    """The last month whose labels are known at the end of `month`."""
     return str(pd.Period(month, freq="M") - horizon)
 
 
-def realised(
+def realised_performance(
     scores: pd.DataFrame,
     traffic: pd.DataFrame,
     labels: pd.DataFrame,
     contract: Contract,
     *,
-    learnt_from: Callable[[str], Collection[str]],
+    training_months: Callable[[str], Collection[str]],
     seed: int,
-) -> tuple[Realised, ...]:
-    """Holds scores and served predictions against labels, by month and model version.
+) -> tuple[RealisedPerformance, ...]:
+    """Compares scores and served predictions with labels, by month and model version.
 
     Args:
         scores: rows of `customer_scores` of any months, or an empty frame.
         traffic: rows of `served_traffic` likewise.
         labels: rows of `churn_labels` likewise; those with a null label are left out.
-        learnt_from: gives the labelled months of a model version's training set.
+        training_months: gives the labelled months of a model version's training set.
     """
     if labels.empty:
         return ()
@@ -73,7 +74,7 @@ def realised(
     if len(traffic):
         sources.append(("served", served_scores(traffic, contract)))
     series = [
-        _measured(rows, contract, str(version), source, learnt_from(str(version)), seed)
+        _measured(rows, contract, str(version), source, training_months(str(version)), seed)
         for source, given in sources
         for (_, version), rows in _labelled(given, known, contract).groupby([MONTH, VERSION])
     ]
@@ -85,7 +86,7 @@ def _labelled(scores: pd.DataFrame, labels: pd.DataFrame, contract: Contract) ->
     rows = scores[[*keys, PROBABILITY, VERSION]].merge(
         labels[[*keys, contract.label.name]], on=keys, validate="one_to_one"
     )
-    # Resamples draw positions: the order must depend on nothing but the rows.
+    # The bootstrap draws positions, so the order must depend on nothing but the rows.
     return rows.sort_values(keys, ignore_index=True)
 
 
@@ -94,9 +95,9 @@ def _measured(
     contract: Contract,
     version: str,
     source: Source,
-    learnt_from: Collection[str],
+    training_months: Collection[str],
     seed: int,
-) -> Realised:
+) -> RealisedPerformance:
     month = str(rows[MONTH].iloc[0])
     y = rows[contract.label.name].to_numpy(dtype=np.float64)
     p = rows[PROBABILITY].to_numpy(dtype=np.float64)
@@ -107,20 +108,20 @@ def _measured(
         return {**scored.auc_and_profit(weights), "brier": brier}
 
     found = bootstrap(statistics, len(y), resamples=RESAMPLES, seed=seed)
-    return Realised(
+    return RealisedPerformance(
         month=month,
         model_version=version,
         source=source,
         rows=len(y),
         positives=int(y.sum()),
         expected_positives=float(p.sum()),
-        in_training=month in learnt_from,
+        in_training=month in training_months,
         **found,
     )
 
 
 def served_scores(traffic: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """The last prediction that the model itself gave for each known customer of a month."""
+    """The last prediction for each known customer of a month, without those of the fallback."""
     rows = traffic[traffic[id_column(contract)].notna() & ~traffic["degraded"].astype(bool)]
     last = rows.sort_values([TIME, PREDICTION]).drop_duplicates(
         [id_column(contract), MONTH], keep="last"
@@ -130,21 +131,24 @@ def served_scores(traffic: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 
 def performance_holds(
-    series: Collection[Realised], model_version: str, tested: Interval | None, limits: Limits
+    series: Collection[RealisedPerformance],
+    model_version: str,
+    tested: Interval | None,
+    limits: Limits,
 ) -> Verdict:
-    """The latest month that can be judged was ranked about as well as the test rows.
+    """The ROC AUC of the latest month that can be judged is about that of the test rows.
 
-    At the limit passes. A month fails where its ROC AUC is further below that of the test rows
-    than the limit, and further than chance explains: the lower 95% bound of the difference is
-    above 0. The bound comes from the two intervals (Zou and Donner, "Construction of confidence
-    limits about effect measures", Statistics in Medicine 2008). A month with few customers of a
-    class is not judged: its resamples hardly differ, and the interval is too narrow.
+    A drop at the limit passes. A month fails where the ROC AUC dropped by more than the limit and
+    by more than chance explains: the lower 95% bound of the drop is above 0. The bound comes from
+    the two intervals (Zou and Donner, "Construction of confidence limits about effect measures",
+    Statistics in Medicine 2008). A month with few customers of a class is not judged: its
+    resamples hardly differ, so the interval is too narrow.
 
     Args:
-        model_version: the one to judge, by the graph's own scores.
-        tested: its ROC AUC on the test rows.
+        model_version: version to judge, by the graph's own scores.
+        tested: ROC AUC of that version on the test rows.
     """
-    limit, least = limits.max_auc_drop, limits.min_realised_rows_of_each_class
+    limit, min_rows = limits.max_auc_drop, limits.min_realised_rows_of_each_class
     judged = [
         one
         for one in series
@@ -152,15 +156,15 @@ def performance_holds(
         and one.model_version == model_version
         and not one.in_training
         and one.roc_auc.value is not None
-        and min(one.positives, one.rows - one.positives) >= least
+        and min(one.positives, one.rows - one.positives) >= min_rows
     ]
     numbers: dict[str, float | int | str] = {
-        "limit": limit, "model_version": model_version, "min_rows_of_each_class": least
+        "limit": limit, "model_version": model_version, "min_rows_of_each_class": min_rows
     }  # fmt: skip
     if tested is None or tested.value is None or not judged:
         text = (
-            "There is no month yet that this model scored, that it did not learn from, and of "
-            f"which {least:,} customers are known who left, and as many who stayed."
+            "There is no month yet that this model scored, that is not in its training set, and "
+            f"that has at least {min_rows:,} churned and {min_rows:,} retained customers."
         )
         return Verdict(True, text, {"value": "undefined", **numbers})
     latest = max(judged, key=lambda one: one.month)
@@ -181,7 +185,7 @@ def performance_holds(
 
 
 def _drop(tested: Interval, found: Interval) -> tuple[float, float]:
-    """How much lower `found` is, and the lower 95% bound of that."""
+    """Drop from `tested` to `found`, and the lower 95% bound of the drop."""
     before, now = tested.value or 0.0, found.value or 0.0
     drop = before - now
     if tested.low is None or found.high is None:

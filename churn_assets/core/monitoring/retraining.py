@@ -1,4 +1,4 @@
-"""Why a model is trained again, if it is."""
+"""Reasons to retrain a model."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -11,13 +11,13 @@ Kind = Literal["drift", "performance", "age"]
 
 
 class Reason(Frozen):
-    """One reason to train again.
+    """One reason to retrain.
 
     Attributes:
-        kind: what is wrong.
-        subject: the month that drifted or was predicted badly, or the version that is too old. A
-            reason of one kind and subject is answered once.
-        text: the numbers behind it, for people.
+        kind: kind of problem.
+        subject: month that drifted or was predicted badly, or version that is too old. Each pair
+            of kind and subject leads to one retraining at most.
+        text: explanation with the numbers, for people.
     """
 
     kind: Kind
@@ -43,16 +43,16 @@ def reasons(
     policy: RetrainingPolicy,
     now: datetime,
 ) -> tuple[Reason, ...]:
-    """Everything that speaks for another training, whether or not it was answered already.
+    """Returns all reasons to retrain, whether or not they already led to a training.
 
     Args:
         month: the latest month that was compared with training.
-        failed: what the failed checks of its drift report say, by kind.
+        failed: messages of the failed checks of its drift report, by kind.
     """
     found = [
-        Reason(kind=kind, subject=month, text="; ".join(said))
+        Reason(kind=kind, subject=month, text="; ".join(messages))
         for kind, texts in failed.items()
-        if (said := list(texts))
+        if (messages := list(texts))
     ]
     age = now - model.time
     if age > timedelta(days=policy.max_age_days):
@@ -63,7 +63,7 @@ def reasons(
 
 
 def cooled_down(model: TrainedAt, policy: RetrainingPolicy, now: datetime) -> bool:
-    """The last training is long enough ago for another."""
+    """Whether the cool-down since the last training is over."""
     return now - model.time >= timedelta(days=policy.cool_down_days)
 
 

@@ -1,4 +1,4 @@
-"""How far one feature has moved between two samples."""
+"""Distances between two samples of one feature."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,10 +13,10 @@ from churn_assets.core.verdict import Finite
 
 PSI_BINS = 10
 PSI_FLOOR = 1e-4
-"""Share that an empty bin counts as, for the logarithm in the stability index."""
-MOST_EXACT_ROWS = 100
-"""Rows a side up to which the Kolmogorov-Smirnov p-value is exact, not asymptotic."""
-MOST_NAMES = 10
+"""Share that replaces an empty bin, for the logarithm in the stability index."""
+MAX_EXACT_ROWS = 100
+"""Rows per sample up to which the Kolmogorov-Smirnov p-value is exact, not asymptotic."""
+MAX_NAMES = 10
 TOP_VALUES = 3
 
 
@@ -27,14 +27,14 @@ class Share(Frozen):
     share: float
 
 
-class Side(Frozen):
-    """A feature on one side of the comparison.
+class SampleSummary(Frozen):
+    """Summary of a feature in one of the two samples.
 
     Attributes:
-        known: rows that are not null.
-        null_share: None where there are no rows.
-        mean: of a number.
-        top: most frequent values of a category or flag, among the known.
+        known: number of rows that are not null.
+        null_share: share of null rows; None where there are no rows.
+        mean: mean of a number; None for other kinds.
+        top: most frequent known values of a category or flag.
     """
 
     known: int
@@ -45,19 +45,19 @@ class Side(Frozen):
 
 @dataclass(frozen=True)
 class Shift:
-    """A feature's two sides and their distance; None where a side has no known values.
+    """Both samples of a feature and their distance; None where a sample has no known values.
 
     Attributes:
-        statistic: of the test: the Kolmogorov-Smirnov distance, or chi squared.
-        effect: from 0, the same, to 1, nothing in common: the Kolmogorov-Smirnov distance of
-            numbers, the total variation distance of categories and flags.
+        statistic: test statistic: the Kolmogorov-Smirnov distance, or chi squared.
+        effect: distance from 0 (the same) to 1 (nothing in common): the Kolmogorov-Smirnov distance
+            of numbers, the total variation distance of categories and flags.
         psi: population stability index over deciles of training, or categories.
-        unseen_share: rows of the month whose category training never saw.
+        unseen_share: share of the month's rows whose category is not in the training data.
         unseen: those categories, at most 10, most frequent first.
     """
 
-    training: Side
-    month: Side
+    training: SampleSummary
+    month: SampleSummary
     statistic: float | None = None
     p_value: float | None = None
     effect: float | None = None
@@ -76,13 +76,13 @@ def _numbers(training: pd.Series, month: pd.Series) -> Shift:
 
     before, now = (_sorted_known(values) for values in (training, month))
     found = Shift(
-        Side(known=len(before), null_share=_null_share(training), mean=_mean(before)),
-        Side(known=len(now), null_share=_null_share(month), mean=_mean(now)),
+        SampleSummary(known=len(before), null_share=_null_share(training), mean=_mean(before)),
+        SampleSummary(known=len(now), null_share=_null_share(month), mean=_mean(now)),
     )
     if not len(before) or not len(now):
         return found
-    # scipy's own choice is exact up to 10,000 rows, which takes seconds there.
-    exact = max(len(before), len(now)) <= MOST_EXACT_ROWS
+    # scipy's default is exact up to 10,000 rows, where it takes seconds.
+    exact = max(len(before), len(now)) <= MAX_EXACT_ROWS
     test = ks_2samp(before, now, method="exact" if exact else "asymp")
     edges = np.unique(np.quantile(before, np.arange(1, PSI_BINS) / PSI_BINS))
     counts = np.array(
@@ -107,10 +107,10 @@ def _categories(training: pd.Series, month: pd.Series) -> Shift:
     before, now = (_counts(values) for values in (training, month))
     unseen = now[~now.index.isin(before.index)]
     found = Shift(
-        Side(known=int(before.sum()), null_share=_null_share(training), top=_top(before)),
-        Side(known=int(now.sum()), null_share=_null_share(month), top=_top(now)),
+        SampleSummary(known=int(before.sum()), null_share=_null_share(training), top=_top(before)),
+        SampleSummary(known=int(now.sum()), null_share=_null_share(month), top=_top(now)),
         unseen_share=float(unseen.sum() / max(len(month), 1)),
-        unseen=tuple(unseen.index[:MOST_NAMES]),
+        unseen=tuple(unseen.index[:MAX_NAMES]),
     )
     if before.empty or now.empty:
         return found
@@ -132,7 +132,7 @@ def _sorted_known(values: pd.Series) -> Floats:
 
 
 def _counts(values: pd.Series) -> pd.Series:
-    """Rows of each known value, as text, most frequent first."""
+    """Number of rows by known value (as text), most frequent first."""
     counts = values.value_counts().astype(np.int64)
     counts.index = pd.Index([str(value) for value in counts.index], dtype=object)
     return counts.sort_values(ascending=False, kind="stable")
@@ -152,7 +152,7 @@ def _null_share(values: pd.Series) -> float | None:
 
 
 def _shares(counts: NDArray[Any]) -> Floats:
-    """Counts (2, bins) as shares of each side."""
+    """Counts (2, bins) as shares of each sample."""
     shares: Floats = counts / counts.sum(axis=1, keepdims=True)
     return shares
 

@@ -1,1 +1,1 @@
-"""Scores of the graph, predictions of the service, and whether both agree."""
+"""Scores of the graph, predictions of the service, and training-serving skew."""

@@ -1,7 +1,7 @@
-"""Lines of the service's prediction log, read as predictions.
+"""Parser of the service's prediction log.
 
-A line stands for itself. Behind a crash or a full disk half a line may stand before a whole one,
-or at the end of a file, for good or until its other half is written.
+Each line is parsed on its own. After a crash or a full disk, half a line may precede a complete
+one. Half a line may also end a file, for good or until its other half is written.
 """
 
 import re
@@ -18,7 +18,7 @@ from churn_assets.contracts.schemas import TEXT
 from churn_assets.core.scoring.traffic import (
     END,
     FILE,
-    LOGGED,
+    LINE_COLUMNS,
     TIME,
     Window,
     feature_columns,
@@ -26,42 +26,42 @@ from churn_assets.core.scoring.traffic import (
 )
 
 BEGINNING = b'{"prediction_id":'
-"""Of every line; it cannot be within one, where a quote is escaped."""
+"""Beginning of every line; it cannot occur inside a line, where quotes are escaped."""
 
 PARTS = re.compile(b"(?=" + re.escape(BEGINNING) + b")")
 EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=UTC) for year in (2000, 2200))
-"""Of a prediction; another time is none, and no table holds the years 1 and 9999."""
+"""Range of valid prediction times: a table cannot store the years 1 and 9999."""
 
-MOST_FAULTS = 3
-"""That are named of one line."""
+MAX_REPORTED_FAULTS = 3
+"""Validation faults that are reported for one line."""
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines of one file, one behind the other, without their newlines.
+    """Consecutive lines of one file, without their newlines.
 
     Attributes:
-        start: byte of the file at which the first one begins.
-        before: time of what stands before them: of the prediction up to which the file was read
-            earlier, or when the file was begun, as far as that is known.
-        whole: False for what stands behind the last newline: its other half may be written yet.
+        start: byte of the file at which the first line begins.
+        before: time of the last prediction that was read from the file earlier; otherwise the time
+            at which the file was created, as far as that is known.
+        complete: False for the text after the last newline: the rest of the line may still follow.
     """
 
     file: str
     start: int
     lines: Sequence[bytes]
     before: datetime
-    whole: bool = True
+    complete: bool = True
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """What lines of the log hold for one window.
+    """Predictions and rejected lines of the log within one window.
 
     Attributes:
-        rows: the predictions, in the columns of the table but id and month; perhaps repeated.
-        rejected: file, line and reason of the lines that are none, each once.
-        unfinished: files whose last line is not written to its end.
+        rows: predictions in the columns of the table without id and month; may contain repeats.
+        rejected: file, line and reason of the lines that are not predictions, each line once.
+        unfinished: number of files whose last line is incomplete.
     """
 
     rows: pd.DataFrame
@@ -70,23 +70,23 @@ class Parsed:
 
     def __add__(self, other: "Parsed") -> "Parsed":
         rows, rejected = (
-            pd.concat([mine, its], ignore_index=True)
-            for mine, its in ((self.rows, other.rows), (self.rejected, other.rejected))
+            pd.concat([left, right], ignore_index=True)
+            for left, right in ((self.rows, other.rows), (self.rejected, other.rejected))
         )
-        return Parsed(rows, rejected, self.unfinished + other.unfinished).each_line_once()
+        return Parsed(rows, rejected, self.unfinished + other.unfinished).without_repeated_lines()
 
-    def each_line_once(self) -> "Parsed":
-        """The same, without rejected lines that say what another one said."""
+    def without_repeated_lines(self) -> "Parsed":
+        """A copy without repeated rejected lines."""
         return replace(self, rejected=self.rejected.drop_duplicates("line", ignore_index=True))
 
 
 def parse_lines(chunks: Iterable[Lines], contract: Contract, window: Window) -> Parsed:
-    """Reads the lines whose time is in the window.
+    """Parses the lines whose time is in the window.
 
-    A line that cannot be read tells no time: it counts as made with the line before it.
+    A line that cannot be parsed has no time of its own: it gets the time of the line before it.
 
     Args:
-        chunks: lines of files, those of one file in their order.
+        chunks: lines of files; the lines of one file are in order.
     """
     reader = _Reader(contract, window, _line_model(contract))
     for chunk in chunks:
@@ -95,13 +95,13 @@ def parse_lines(chunks: Iterable[Lines], contract: Contract, window: Window) -> 
         rows=pd.concat(reader.frames or [reader.frame("", [])], ignore_index=True),
         rejected=pd.DataFrame(reader.rejected, columns=[FILE, "line", "reason"], dtype=TEXT),
         unfinished=len(reader.unfinished),
-    ).each_line_once()
+    ).without_repeated_lines()
 
 
 def parse_again(rejected: pd.DataFrame, contract: Contract, window: Window) -> Parsed:
-    """Reads rejected lines of the window again: the contract may have changed since.
+    """Parses rejected lines of the window again: the contract may have changed since.
 
-    Of a prediction that is found so nobody knows any more where in its file it stands.
+    The position in the file of a prediction that is found this way is unknown: its end is 0.
     """
     before = window.start or EARLIEST
     chunks = [
@@ -113,7 +113,7 @@ def parse_again(rejected: pd.DataFrame, contract: Contract, window: Window) -> P
 
 
 class _Line(BaseModel):
-    """A line of the log; what else it says, such as a trace id, is left to the log."""
+    """A line of the log; other fields, such as the trace id, are ignored."""
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
@@ -129,7 +129,7 @@ class _Line(BaseModel):
 
 
 def _line_model(contract: Contract) -> type[_Line]:
-    # Numbered, for a feature may have any name, one that pydantic keeps for itself too.
+    # Numbered fields, because a feature may have any name, also one that pydantic reserves.
     fields: dict[str, Any] = {
         f"f{i}": (_type(column) | None, Field(validation_alias=column.name))
         for i, column in enumerate(contract.features)
@@ -161,29 +161,29 @@ class _Reader:
     def read(self, chunk: Lines) -> None:
         found, end = [], chunk.start
         for line in chunk.lines:
-            # The newline of an unfinished line is still to come, and is read then.
-            end += len(line) + chunk.whole
+            # The newline of an unfinished line is not written yet; it is counted later.
+            end += len(line) + chunk.complete
             for part in _parts(line):
                 try:
-                    one = self.model.model_validate_json(part)
+                    prediction = self.model.model_validate_json(part)
                 except ValidationError as error:
                     self._reject(chunk, part, error)
                 else:
-                    self.latest[chunk.file] = one.time
-                    if self.window.holds(one.time):
-                        found.append((one, end))
+                    self.latest[chunk.file] = prediction.time
+                    if self.window.contains(prediction.time):
+                        found.append((prediction, end))
         if found:
             self.frames.append(self.frame(chunk.file, found))
 
     def frame(self, file: str, found: Sequence[tuple[_Line, int]]) -> pd.DataFrame:
-        """Predictions of one file, with the byte behind each, in the dtypes of the table."""
+        """Predictions of one file in the dtypes of the table, each with the byte after its line."""
         lines = [line.__dict__ for line, _ in found]
         features = [line["features"].__dict__ for line in lines]
-        columns: dict[str, Any] = {name: [line[name] for line in lines] for name in LOGGED}
+        columns: dict[str, Any] = {name: [line[name] for line in lines] for name in LINE_COLUMNS}
         columns[TIME] = pd.to_datetime(columns[TIME], utc=True)
         columns |= {FILE: file, END: [end for _, end in found]}
         for i, name in enumerate(feature_columns(self.contract).values()):
-            columns[name] = [one[f"f{i}"] for one in features]
+            columns[name] = [values[f"f{i}"] for values in features]
         kinds = traffic_dtypes(self.contract)
         index = range(len(found))
         return pd.DataFrame(
@@ -194,18 +194,18 @@ class _Reader:
         )
 
     def _reject(self, chunk: Lines, part: bytes, error: ValidationError) -> None:
-        if not chunk.whole:
+        if not chunk.complete:
             self.unfinished.add(chunk.file)
-        elif self.window.holds(self.latest.get(chunk.file, chunk.before)):
-            faults = error.errors(include_url=False, include_input=False)[:MOST_FAULTS]
-            said = [": ".join((*(map(str, f["loc"])), f["msg"])) for f in faults]
-            # Not "replace": read again, the line would pass for one that is whole.
+        elif self.window.contains(self.latest.get(chunk.file, chunk.before)):
+            faults = error.errors(include_url=False, include_input=False)[:MAX_REPORTED_FAULTS]
+            reasons = [": ".join((*(map(str, f["loc"])), f["msg"])) for f in faults]
+            # Not "replace": the replaced line could be valid when it is parsed again.
             text = part.decode("utf-8", "backslashreplace")
-            self.rejected.append((chunk.file, text, "; ".join(said)))
+            self.rejected.append((chunk.file, text, "; ".join(reasons)))
 
 
 def _parts(line: bytes) -> Iterator[bytes]:
-    """The line; where it is no single one, each part that begins like a line."""
+    """The line itself, or each part that begins like a line where several are joined."""
     if line.rfind(BEGINNING) == 0:
         yield line
     elif line.strip():

@@ -1,4 +1,4 @@
-"""What a model says of the customers of a month, and whether it says it as it was tested."""
+"""Scores of a month's customers, and their drift against the scores of the test rows."""
 
 import numpy as np
 import pandas as pd
@@ -26,11 +26,11 @@ def customer_scores(
         features: typed rows of one month, with derived features, in any order.
 
     Returns:
-        One row a customer, by rank: id, month, `churn_probability`, `risk_category`,
+        One row per customer, by rank: id, month, `churn_probability`, `risk_category`,
         `expected_value` of an offer in the contract's currency, `rank` (1 is the most likely to
-        leave; ties by id) and `model_version`.
+        churn; ties by id) and `model_version`.
     """
-    # A matrix product may round a row differently in another place: so each has a fixed one.
+    # The rounding of a matrix product may depend on the position of a row: positions are fixed.
     rows = features.sort_values(contract.id.name, ignore_index=True)
     probabilities = scorer.score(model_columns(rows, contract))
     scores = pd.DataFrame(
@@ -42,7 +42,7 @@ def customer_scores(
             "expected_value": row_gain(probabilities, contract.economics),
         }
     )
-    # Stable, so that ties stay in the order of their ids.
+    # A stable sort keeps ties in the order of their ids.
     scores = scores.sort_values(PROBABILITY, ascending=False, kind="stable", ignore_index=True)
     return scores.assign(
         rank=np.arange(1, len(scores) + 1),
@@ -51,18 +51,20 @@ def customer_scores(
 
 
 def risk_categories(probabilities: Floats, contract: Contract) -> pd.Series:
-    """The risk of each probability, by the rule of the model's card, (n,)."""
+    """Risk category of each probability, by the same rule as in the model card, (n,)."""
     edges = risk_edges(contract.economics.break_even_probability)
     found = np.array(RISKS)[np.searchsorted(edges, probabilities, side="right")]
     return pd.Series(found, dtype=TEXT)
 
 
 class PredictionDrift(Frozen):
-    """A month's scores against those of the test rows, by the same model.
+    """Scores of a month compared with the scores of the test rows, by the same model.
 
     Attributes:
         psi: population stability index over the deciles of the test rows; null without scores.
-        edges: between these deciles; `tested` and `month` are the shares below, between, above.
+        edges: bounds between these deciles.
+        tested: shares of the test rows below, between and above the edges.
+        month: shares of the month likewise.
     """
 
     rows: int
@@ -79,8 +81,8 @@ def prediction_drift(scores: ArrayLike, tested: ArrayLike) -> PredictionDrift:
     """Compares probabilities of a month with those of the test rows.
 
     Args:
-        scores: of the month, (n,); there may be none.
-        tested: of the test rows, (m,), one at least.
+        scores: scores of the month, (n,); may be empty.
+        tested: scores of the test rows, (m,), at least one.
     """
     p, q = (np.asarray(values, dtype=np.float64) for values in (scores, tested))
     spread = score_distribution(q)
@@ -101,17 +103,18 @@ def prediction_drift(scores: ArrayLike, tested: ArrayLike) -> PredictionDrift:
 def every_customer_scored(
     scores: pd.DataFrame, features: pd.DataFrame, contract: Contract
 ) -> Verdict:
-    """Each customer of the month has one score, a probability, and nobody else has one."""
-    scored, asked = (rows[contract.id.name].astype(object) for rows in (scores, features))
-    missing = len(set(asked) - set(scored))
-    others = len(set(scored) - set(asked))
+    """Each customer of the month has exactly one score, a probability; nobody else has one."""
+    scored, expected = (rows[contract.id.name].astype(object) for rows in (scores, features))
+    missing = len(set(expected) - set(scored))
+    others = len(set(scored) - set(expected))
     twice = int(scored.duplicated().sum())
     invalid = int((~scores[PROBABILITY].between(0, 1)).sum())
     return Verdict(
         not (missing or others or twice or invalid) and bool(len(scores)),
-        f"{len(scores):,} scores for {len(asked):,} customers: {missing:,} customers without one, "
-        f"{twice:,} with two, {others:,} scores of others, {invalid:,} that are no probability; "
-        "none may be, and one score must be there.",
+        f"{len(scores):,} scores for {len(expected):,} customers: {missing:,} customers without a "
+        f"score, {twice:,} duplicate scores, {others:,} scores of unknown customers, {invalid:,} "
+        "scores that are not probabilities; each of these must be 0, and there must be at least "
+        "one score.",
         {
             "value": missing + others + twice + invalid, "limit": 0, "scores": len(scores),
             "missing": missing, "twice": twice, "others": others, "invalid": invalid,
@@ -120,7 +123,7 @@ def every_customer_scored(
 
 
 def score_distribution_as_tested(drift: PredictionDrift, limits: Limits) -> Verdict:
-    """The scores spread as on the test rows; at the limit passes."""
+    """The scores are distributed as on the test rows; an index at the limit passes."""
     limit = limits.max_prediction_psi
     if drift.psi is None:
         numbers: dict[str, float | int | str] = {"value": "undefined", "limit": limit, "rows": 0}
@@ -138,11 +141,11 @@ def score_distribution_as_tested(drift: PredictionDrift, limits: Limits) -> Verd
 
 
 def totals(scores: pd.DataFrame) -> dict[str, float | int]:
-    """What a month's scores come to: customers of each risk, and what offers to those bring.
+    """Totals of a month's scores.
 
     Returns:
-        `low`, `medium` and `high` customers, `expected_churners`, and `expected_value` of offers to
-        all whose offer pays.
+        Customers of each risk (`low_risk`, `medium_risk`, `high_risk`), `expected_churners`, and
+        the `expected_value` of offers to all customers whose offer has a positive value.
     """
     counts = scores["risk_category"].value_counts()
     worth = scores["expected_value"].clip(lower=0.0).sum()

@@ -1,4 +1,4 @@
-"""Whatever is done to the chain is found, and named at its place."""
+"""The hash chain of the audit log: every change is detected and named at its entry."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,10 +24,10 @@ evidences = st.dictionaries(st.text(), values, max_size=3)
 def chain(*evidences: dict[str, Any]) -> list[AuditEntry]:
     entries: list[AuditEntry] = []
     for i, evidence in enumerate(evidences):
-        said = {"actor": "ada", "action": "promotion", "subject": "m", "reason": f"r{i}"}
+        fields = {"actor": "ada", "action": "promotion", "subject": "m", "reason": f"r{i}"}
         at = NOW + timedelta(seconds=i)
         entries.append(
-            next_entry(entries, at, **said, before=str(i), after=str(i + 1), evidence=evidence)
+            next_entry(entries, at, **fields, before=str(i), after=str(i + 1), evidence=evidence)
         )
     return entries
 
@@ -38,20 +38,20 @@ chains = st.lists(evidences, min_size=1, max_size=5).map(lambda some: chain(*som
 def first_altered(entries: list[AuditEntry], anchor: str = "") -> int:
     verdict = verify(entries, anchor)
     assert not verdict.passed
-    place = verdict.numbers["first_altered"]
-    assert verdict.description.startswith(f"Entry {place} ")
-    return int(place)
+    position = verdict.numbers["first_altered"]
+    assert verdict.description.startswith(f"Entry {position} ")
+    return int(position)
 
 
 @given(chains)
-def test_a_chain_as_it_was_written_passes(entries: list[AuditEntry]) -> None:
+def test_an_unaltered_chain_passes(entries: list[AuditEntry]) -> None:
     assert verify(entries).passed
     assert all(verify(entries, anchor=entry.hash).passed for entry in entries)
     read = [AuditEntry.model_validate_json(entry.model_dump_json()) for entry in entries]
     assert verify(read).passed
 
 
-def test_an_empty_log_passes_unless_somebody_remembers_an_entry() -> None:
+def test_an_empty_log_passes_without_an_anchor_only() -> None:
     assert verify([]).passed
     assert first_altered([], anchor="f" * 64) == 1
 
@@ -90,7 +90,7 @@ def test_a_missing_entry_is_named(entries: list[AuditEntry], data: st.DataObject
 
 @given(chains.filter(lambda entries: len(entries) > 1), st.data())
 @settings(max_examples=60)
-def test_two_that_changed_places_are_named_at_the_first(
+def test_swapped_entries_are_named_at_the_first(
     entries: list[AuditEntry], data: st.DataObject
 ) -> None:
     places = st.lists(st.integers(0, len(entries) - 1), min_size=2, max_size=2, unique=True)
@@ -99,15 +99,15 @@ def test_two_that_changed_places_are_named_at_the_first(
     assert first_altered(entries) == one + 1
 
 
-def test_an_entry_made_anew_no_longer_fits_the_next() -> None:
+def test_a_recreated_entry_does_not_match_the_next() -> None:
     entries = chain({}, {}, {})
     forged = entries[1].model_copy(update={"actor": "eve"})
     entries[1] = forged.model_copy(update={"hash": forged.hash_of_content})
     assert first_altered(entries) == 3
-    assert "one of the two was made anew" in verify(entries).description
+    assert "one of the two was recreated" in verify(entries).description
 
 
-def test_a_chain_made_anew_is_not_the_one_that_the_champion_remembers() -> None:
+def test_a_recreated_chain_does_not_match_the_champions_anchor() -> None:
     anchor = chain({}, {})[-1].hash
     forged = chain({}, {"other": 1})
     assert verify(forged).passed
@@ -115,9 +115,9 @@ def test_a_chain_made_anew_is_not_the_one_that_the_champion_remembers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "says"), [(1, "Entry 2 was slipped in"), (2, ""), (3, "Entry 3 is missing")]
+    ("written", "says"), [(1, "Entry 2 was inserted"), (2, ""), (3, "Entry 3 is missing")]
 )
-def test_there_are_as_many_as_were_written(written: int, says: str) -> None:
+def test_the_number_of_written_entries_is_verified(written: int, says: str) -> None:
     verdict = verify(chain({}, {}), written=written)
     assert verdict.passed is not bool(says)
     assert says in verdict.description

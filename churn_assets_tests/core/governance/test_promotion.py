@@ -1,4 +1,4 @@
-"""A challenger passes where the limits say so, and rarely by luck."""
+"""Promotion policies: exact limits, few false promotions, and the registry state."""
 
 from datetime import UTC, datetime
 
@@ -14,15 +14,15 @@ from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.governance.audit import AuditEntry, next_entry
 from churn_assets.core.governance.promotion import (
     Comparison,
-    Standing,
+    RegistryState,
     approval_recorded,
     compare,
     first,
     fresh,
     judge,
     policy_for,
+    registry_state,
     rollback_from,
-    standing,
     superior,
 )
 from churn_assets.core.limits import Limits
@@ -31,7 +31,7 @@ from churn_assets_tests.core.typed_rows import typed_rows
 
 POLICY = PromotionPolicy(auc_margin=0.01, profit_margin=0.05)
 COST = 20.0
-"""So that the margin of the profit is 1."""
+"""With this cost of an offer, the profit margin is 1."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def compared(auc_low: float | None, profit_low: float | None) -> Comparison:
         (1e-9, None, False),
     ],
 )
-def test_superior_is_better_beyond_chance_at_no_less_profit(
+def test_superior_needs_a_significant_gain_and_no_less_profit(
     auc_low: float | None, profit_low: float | None, passes: bool
 ) -> None:
     verdict = superior(compared(auc_low, profit_low), POLICY)
@@ -83,7 +83,7 @@ def test_superior_is_better_beyond_chance_at_no_less_profit(
         (None, 0.0, False),
     ],
 )
-def test_fresh_is_not_worse_by_the_margin(
+def test_fresh_must_not_be_worse_by_the_margin(
     auc_low: float | None, profit_low: float | None, passes: bool
 ) -> None:
     verdict = fresh(compared(auc_low, profit_low), POLICY)
@@ -109,18 +109,18 @@ def test_the_first_model_must_only_reach_the_floor(
     assert judge("first", report, None, POLICY) == first(report)
 
 
-def test_the_recipe_decides_on_the_policy() -> None:
+def test_the_recipe_selects_the_policy() -> None:
     assert policy_for("a", None) == "first"
     assert policy_for("a", "a") == "fresh"
     assert policy_for("a", "b") == "superior"
 
 
-def test_what_cannot_be_compared_does_not_pass(contract: Contract) -> None:
+def test_a_challenger_without_a_comparison_does_not_pass(contract: Contract) -> None:
     for name in ("superior", "fresh"):
         assert not judge(name, None, None, POLICY).passed  # type: ignore[arg-type]
 
 
-def test_both_models_are_drawn_with_the_same_rows(contract: Contract) -> None:
+def test_both_models_are_resampled_with_the_same_rows(contract: Contract) -> None:
     random = np.random.default_rng(0)
     rows = 400
     y = random.random(rows) < 0.3
@@ -137,7 +137,7 @@ def test_both_models_are_drawn_with_the_same_rows(contract: Contract) -> None:
     assert compare(frame, p, 1 - p, contract, resamples=200) == one
 
 
-def test_test_rows_of_one_class_decide_nothing(contract: Contract) -> None:
+def test_test_rows_of_one_class_do_not_pass(contract: Contract) -> None:
     frame = pd.DataFrame({contract.label.name: [False] * 50})
     p = np.linspace(0, 1, 50)
     found = compare(frame, p, p, contract, resamples=10)
@@ -164,16 +164,16 @@ def movements(*moves: tuple[str, str, str]) -> list[AuditEntry]:
     return entries
 
 
-def test_the_champion_is_what_the_newest_movement_says() -> None:
+def test_the_newest_movement_determines_the_champion() -> None:
     entries = movements(("promotion", "", "1"), ("promotion", "1", "2"), ("override", "x", "y"))
-    now = standing(entries, "m")
-    assert now == Standing("2", "1", entries[1])
-    assert approval_recorded("2", "1", now).passed
+    state = registry_state(entries, "m")
+    assert state == RegistryState("2", "1", entries[1])
+    assert approval_recorded("2", "1", state).passed
     for found in (("1", "1"), (None, "1"), ("2", None), ("2", "3")):
-        assert not approval_recorded(*found, now).passed
-    assert not approval_recorded("1", None, Standing()).passed
-    assert approval_recorded(None, None, Standing()).passed
-    assert standing(entries, "another") == Standing()
+        assert not approval_recorded(*found, state).passed
+    assert not approval_recorded("1", None, RegistryState()).passed
+    assert approval_recorded(None, None, RegistryState()).passed
+    assert registry_state(entries, "another") == RegistryState()
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def test_the_champion_is_what_the_newest_movement_says() -> None:
         ([("correction", "4", "4"), ("promotion", "4", "5")], "5", "4"),
     ],
 )
-def test_a_correction_leaves_no_version_behind(
+def test_a_correction_does_not_set_the_previous_version(
     moves: list[tuple[str, str, str]], champion: str | None, previous: str | None
 ) -> None:
-    now = standing(movements(*moves), "m")
-    assert (now.champion, now.previous) == (champion, previous)
+    state = registry_state(movements(*moves), "m")
+    assert (state.champion, state.previous) == (champion, previous)
 
 
-def test_a_rollback_is_remembered_until_somebody_promotes_that_version_again() -> None:
+def test_a_rollback_counts_until_that_version_is_promoted_again() -> None:
     entries = movements(("promotion", "1", "2"), ("rollback", "2", "1"), ("promotion", "1", "3"))
     assert rollback_from(entries, "m", "2") is entries[1]
     assert rollback_from(entries, "m", "3") is None
@@ -201,7 +201,7 @@ def test_a_rollback_is_remembered_until_somebody_promotes_that_version_again() -
     assert rollback_from(again, "m", "2") is None
 
 
-def of(policy: str, challenger: str) -> Scenario:
+def scenario(policy: str, challenger: str) -> Scenario:
     return next(
         one for one in SCENARIOS
         if one.false and (one.policy, one.challenger) == (policy, challenger)
@@ -211,12 +211,12 @@ def of(policy: str, challenger: str) -> Scenario:
 @pytest.mark.parametrize(
     ("policy", "challenger"), [("superior", "trees"), ("fresh", "regression, other rows")]
 )
-def test_by_luck_at_most_5_percent_pass(policy: str, challenger: str) -> None:
-    """200 trials each on IBM Telco customers, as `benchmarks.promotion` makes them.
+def test_at_most_5_percent_pass_by_chance(policy: str, challenger: str) -> None:
+    """200 trials each on IBM Telco customers, as in `benchmarks.promotion`.
 
-    The challenger of `superior` is just as good as the champion, that of `fresh` worse by just the
-    margin: the order of the better one's scores was disturbed until its ROC AUC on all the
-    population was that.
+    The challenger of `superior` is exactly as good as the champion, that of `fresh` is worse by
+    exactly the margin: the order of the better model's scores was disturbed until its ROC AUC on
+    the whole population had that value.
     """
-    share, _ = promoted(of(policy, challenger), population(), rows=704, resamples=250)
+    share, _ = promoted(scenario(policy, challenger), population(), rows=704, resamples=250)
     assert share <= 0.05

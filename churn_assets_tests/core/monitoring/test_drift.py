@@ -1,4 +1,4 @@
-"""Drift: a sample never drifts from itself, a large shift does, and the limits are the limits."""
+"""Drift of a month: no drift of a sample from itself, drift of a large shift, exact limits."""
 
 import json
 import time
@@ -89,7 +89,7 @@ def test_a_sample_never_drifts_from_itself(seed: int, rows: int) -> None:
 
 @given(st.integers(0, 1000))
 @settings(deadline=None, max_examples=10)
-def test_distances_have_no_direction(seed: int) -> None:
+def test_distances_are_symmetric(seed: int) -> None:
     one, other = typed_rows(CONTRACT, 200, seed), typed_rows(CONTRACT, 80, seed + 1)
     there, back = compared(one, other), compared(other, one)
     for a, b in zip(there.features, back.features, strict=True):
@@ -108,13 +108,13 @@ def test_a_large_shift_of_a_number_drifts_and_nothing_else_does(name: str) -> No
     assert "its distribution moved" in one.reasons[0]
 
 
-def test_a_category_that_takes_over_drifts() -> None:
+def test_a_dominating_category_drifts() -> None:
     report = compared(with_column("contract_type", ["Two year"] * len(MONTH)))
     assert report.drifted == ("contract_type",)
     assert feature(report, "contract_type").month.top[0].share == 1
 
 
-def test_a_flag_that_turns_drifts() -> None:
+def test_a_flag_that_becomes_constant_drifts() -> None:
     contract = load_contract("ibm_telco")
     training, month = typed_rows(contract, 500, 1), typed_rows(contract, 500, 2)
     month = month.assign(partner=pd.array([True] * 500, dtype="boolean"))
@@ -123,14 +123,14 @@ def test_a_flag_that_turns_drifts() -> None:
     assert feature(report, "partner").month.top[0].value == "True"
 
 
-def test_a_shift_within_chance_does_not_drift_however_large() -> None:
+def test_a_large_insignificant_shift_does_not_drift() -> None:
     few = with_column("age", MONTH["age"] + 12).iloc[:6]
     one = feature(compared(few), "age")
     assert (one.effect or 0) > 0.1
     assert not one.drifted
 
 
-def test_a_shift_beyond_chance_does_not_drift_while_it_is_small() -> None:
+def test_a_small_significant_shift_does_not_drift() -> None:
     one = feature(compared(with_column("age", MONTH["age"] + 8), min_drift_effect=0.5), "age")
     assert (one.corrected_p_value or 1) < 0.01
     assert not one.drifted
@@ -148,7 +148,7 @@ def test_only_the_corrected_p_value_counts() -> None:
     assert not feature(report, "age").drifted
 
 
-def test_the_limits_of_effect_and_p_value_belong_to_drift() -> None:
+def test_values_at_the_limits_of_effect_and_p_value_count_as_drift() -> None:
     month = with_column("age", MONTH["age"] + 20)
     one = feature(compared(month), "age")
     effect, p = one.effect or 0, one.corrected_p_value or 0
@@ -168,14 +168,14 @@ def test_nulls_may_rise_up_to_the_limit(share: float, passed: bool) -> None:
     assert feature(report, "avg_call_minutes").null_share_rise == pytest.approx(share)
 
 
-def test_nulls_that_were_there_in_training_are_no_rise() -> None:
+def test_nulls_that_exist_in_training_are_not_a_rise() -> None:
     report = compared(with_nulls("location", 0.3), with_nulls("location", 0.3, TRAINING))
     assert report.drifted == ()
     assert nulls_as_in_training(compared()).numbers["feature"] == ""
 
 
 @pytest.mark.parametrize(("share", "passed"), [(0.049, True), (0.05, True), (0.051, False)])
-def test_new_categories_are_borne_up_to_the_limit(share: float, passed: bool) -> None:
+def test_new_categories_are_allowed_up_to_the_limit(share: float, passed: bool) -> None:
     report = compared(with_new_cities(share))
     verdict = no_new_categories(report)
     assert verdict.passed is passed
@@ -207,24 +207,24 @@ def test_verdicts_name_what_drifted_with_value_and_limit() -> None:
 
 @pytest.mark.parametrize("training", [TRAINING, TRAINING.iloc[:0]])
 @pytest.mark.parametrize("month", [MONTH, MONTH.iloc[:0]])
-def test_empty_sides_have_defined_results(training: pd.DataFrame, month: pd.DataFrame) -> None:
+def test_empty_samples_have_defined_results(training: pd.DataFrame, month: pd.DataFrame) -> None:
     report = compared(month, training)
     json.loads(report.model_dump_json(), parse_constant=pytest.fail)
-    looked_at = bool(len(training) and len(month))
+    comparable = bool(len(training) and len(month))
     for check in (no_feature_drift, no_new_categories, nulls_as_in_training):
-        assert check(report).passed is looked_at
+        assert check(report).passed is comparable
 
 
 @pytest.mark.parametrize("name", ["avg_call_minutes", "age", "location"])
 def test_columns_of_nulls_only_have_defined_results(name: str) -> None:
     nulls, before = with_nulls(name, 1), with_nulls(name, 1, TRAINING)
-    gone = feature(compared(nulls), name)
-    assert gone.drifted
-    assert gone.effect is None
-    assert gone.p_value is None
-    never = compared(nulls, before)
-    assert never.drifted == ()
-    json.loads(never.model_dump_json(), parse_constant=pytest.fail)
+    now_null = feature(compared(nulls), name)
+    assert now_null.drifted
+    assert now_null.effect is None
+    assert now_null.p_value is None
+    always_null = compared(nulls, before)
+    assert always_null.drifted == ()
+    json.loads(always_null.model_dump_json(), parse_constant=pytest.fail)
     assert feature(compared(MONTH, before), name).null_share_rise == -1
 
 
@@ -248,7 +248,7 @@ def test_constant_columns_have_defined_results() -> None:
     assert moved.drifted == ("age",)
 
 
-def test_it_survives_json() -> None:
+def test_a_report_round_trips_as_json() -> None:
     report = compared(with_new_cities(0.2))
     text = report.model_dump_json()
     assert DriftReport.model_validate_json(text) == report
@@ -268,21 +268,23 @@ def test_scores_are_compared_with_those_of_the_test_rows() -> None:
     assert no_prediction_drift(report).passed
     assert "was not scored" in no_prediction_drift(report).description
     for scores, passed in ((tested, True), (tested + 0.3, False)):
-        told = {"predictions": prediction_drift(scores, tested)}
-        assert no_prediction_drift(report.model_copy(update=told)).passed is passed
+        changes = {"predictions": prediction_drift(scores, tested)}
+        assert no_prediction_drift(report.model_copy(update=changes)).passed is passed
 
 
 def served(rows: int, **changed: Any) -> DriftReport:
-    """What the service was asked: the first rows of the month, personal columns hidden."""
-    asked = MONTH.head(rows).assign(**changed)
+    """A report with served traffic: the first rows of the month, with pseudonyms."""
+    requested = MONTH.head(rows).assign(**changed)
     for column in CONTRACT.features:
         if column.personal:
-            asked[column.name] = "f" * 32
-    found = compare_traffic(TRAINING, as_traffic(asked, CONTRACT, "2026-04"), CONTRACT, Limits())
+            requested[column.name] = "f" * 32
+    found = compare_traffic(
+        TRAINING, as_traffic(requested, CONTRACT, "2026-04"), CONTRACT, Limits()
+    )
     return compared().model_copy(update={"served": found})
 
 
-def test_served_features_are_compared_but_for_pseudonyms() -> None:
+def test_served_features_are_compared_except_personal_ones() -> None:
     report = served(1000)
     assert report.served is not None
     names = {one.name for one in report.served.features}
@@ -294,11 +296,11 @@ def test_served_features_are_compared_but_for_pseudonyms() -> None:
     assert verdict.numbers["drifted"] == "tenure"
 
 
-def test_what_is_derived_from_a_pseudonym_is_left_out() -> None:
+def test_features_derived_from_a_personal_one_are_left_out() -> None:
     columns = [c.model_copy(update={"personal": c.name == "tenure"}) for c in CONTRACT.columns]
     contract = CONTRACT.model_copy(update={"columns": tuple(columns)})
-    asked = as_traffic(MONTH.assign(tenure="f" * 32), contract, "2026-04")
-    found = compare_traffic(TRAINING, asked, contract, Limits())
+    requested = as_traffic(MONTH.assign(tenure="f" * 32), contract, "2026-04")
+    found = compare_traffic(TRAINING, requested, contract, Limits())
     assert found is not None
     assert not {"tenure", "late_payment_rate"} & {one.name for one in found.features}
 
@@ -307,17 +309,17 @@ def test_what_is_derived_from_a_pseudonym_is_left_out() -> None:
 def test_few_predictions_are_not_judged(rows: int, passed: bool) -> None:
     verdict = served_traffic_as_training(served(rows, tenure=MONTH["tenure"] + 500))
     assert verdict.passed is passed
-    assert ("this is not judged" in verdict.description) is passed
+    assert ("predictions are not judged" in verdict.description) is passed
 
 
-def test_no_traffic_passes_with_words() -> None:
+def test_a_month_without_traffic_passes() -> None:
     assert compare_traffic(TRAINING, as_traffic(MONTH.iloc[:0], CONTRACT, "m"), CONTRACT,
                            Limits()) is None  # fmt: skip
     verdict = served_traffic_as_training(compared())
     assert verdict.passed
-    assert "asked nothing" in verdict.description
+    assert "gave no predictions" in verdict.description
 
 
-def test_what_asks_for_retraining_are_checks_of_the_report_but_not_of_traffic() -> None:
+def test_all_checks_but_that_of_traffic_are_reasons_to_retrain() -> None:
     assert set(compared().verdicts) - set(RETRAINING_CHECKS) == {"served_traffic_as_training"}
     assert set(RETRAINING_CHECKS) < set(compared().verdicts)

@@ -1,4 +1,4 @@
-"""One alert when an incident opens, one message when it is over, and nothing in between."""
+"""One alert when an incident opens, one recovery when it closes, and nothing in between."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from churn_assets.core.monitoring.incidents import Observation, duration, latest
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def seen(key: str, state: Any, at: int = 0, **more: Any) -> Observation:
+def observed(key: str, state: Any, at: int = 0, **more: Any) -> Observation:
     return Observation(
         id=str(at),
         key=key,
@@ -28,18 +28,18 @@ def seen(key: str, state: Any, at: int = 0, **more: Any) -> Observation:
 
 sequences = st.lists(
     st.tuples(st.sampled_from("abc"), st.sampled_from(["failing", "well", "notice"]))
-).map(lambda pairs: [seen(key, state, at) for at, (key, state) in enumerate(pairs)])
+).map(lambda pairs: [observed(key, state, at) for at, (key, state) in enumerate(pairs)])
 
 
-def test_an_incident_is_told_when_it_opens_and_when_it_closes() -> None:
+def test_an_incident_is_reported_when_it_opens_and_when_it_closes() -> None:
     messages, left = update(
         {},
         [
-            seen("a", "well", 0),
-            seen("a", "failing", 10, numbers={"value": 0.5, "limit": 0.1}, runbook="r"),
-            seen("a", "failing", 20, numbers={"value": 0.6}),
-            seen("a", "well", 7_210),
-            seen("a", "well", 7_220),
+            observed("a", "well", 0),
+            observed("a", "failing", 10, numbers={"value": 0.5, "limit": 0.1}, runbook="r"),
+            observed("a", "failing", 20, numbers={"value": 0.6}),
+            observed("a", "well", 7_210),
+            observed("a", "well", 7_220),
         ],
     )
     alert, recovery = messages
@@ -54,8 +54,8 @@ def test_an_incident_is_told_when_it_opens_and_when_it_closes() -> None:
     assert left == {}
 
 
-def test_a_notice_opens_nothing() -> None:
-    messages, left = update({}, [seen("a", "notice", 1), seen("a", "notice", 2)])
+def test_a_notice_opens_no_incident() -> None:
+    messages, left = update({}, [observed("a", "notice", 1), observed("a", "notice", 2)])
     assert [message.status for message in messages] == ["notice", "notice"]
     assert left == {}
 
@@ -64,24 +64,27 @@ def test_a_notice_opens_nothing() -> None:
 def test_alerts_and_recoveries_of_a_key_alternate(observations: list[Observation]) -> None:
     messages, left = update({}, observations)
     for key in "abc":
-        told = [m.status for m in messages if m.title.startswith(key) and m.status != "notice"]
-        assert told == ["alert", "recovery"] * (len(told) // 2) + ["alert"] * (key in left)
+        statuses = [m.status for m in messages if m.title.startswith(key) and m.status != "notice"]
+        alternating = ["alert", "recovery"] * (len(statuses) // 2)
+        assert statuses == alternating + ["alert"] * (key in left)
 
 
 @given(sequences)
-def test_what_is_open_is_what_failed_last(observations: list[Observation]) -> None:
+def test_open_incidents_are_those_whose_last_observation_failed(
+    observations: list[Observation],
+) -> None:
     _, left = update({}, observations)
     assert set(left) == {o.key for o in latest(observations) if o.state == "failing"}
 
 
 @given(sequences)
-def test_seeing_the_same_once_more_tells_nothing(observations: list[Observation]) -> None:
+def test_repeated_observations_send_no_message(observations: list[Observation]) -> None:
     _, left = update({}, observations)
     assert update(left, latest(observations)) == ([], left)
 
 
 @given(sequences, st.integers(0, 20))
-def test_it_does_not_matter_how_ticks_cut_the_sequence(
+def test_messages_do_not_depend_on_how_ticks_split_the_observations(
     observations: list[Observation], at: int
 ) -> None:
     first, between = update({}, observations[:at])
@@ -90,13 +93,13 @@ def test_it_does_not_matter_how_ticks_cut_the_sequence(
 
 
 @given(sequences)
-def test_no_two_messages_have_one_id(observations: list[Observation]) -> None:
+def test_message_ids_are_unique(observations: list[Observation]) -> None:
     ids = [message.id for message in update({}, observations)[0]]
     assert len(ids) == len(set(ids))
 
 
-def test_an_incident_survives_as_json() -> None:
-    kept = seen("a", "failing", 3, numbers={"value": 0.1, "rows": 7, "worst": "age"})
+def test_an_observation_round_trips_as_json() -> None:
+    kept = observed("a", "failing", 3, numbers={"value": 0.1, "rows": 7, "worst": "age"})
     assert Observation.model_validate_json(kept.model_dump_json()) == kept
 
 
@@ -107,5 +110,5 @@ def test_an_incident_survives_as_json() -> None:
         (3_600, "1 h"), (3_605, "1 h"), (90_000, "1 d 1 h"), (86_400 * 30, "30 d"),
     ],
 )  # fmt: skip
-def test_durations_are_said_in_two_units(seconds: float, text: str) -> None:
+def test_durations_have_at_most_two_units(seconds: float, text: str) -> None:
     assert duration(timedelta(seconds=seconds)) == text

@@ -1,4 +1,4 @@
-"""Messages say what, since when, numbers and limits, where to look, and what to do."""
+"""Formats of messages: headline, plain text, and JSON for Slack within its limits."""
 
 import json
 from datetime import UTC, datetime
@@ -7,25 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from churn_assets.core.monitoring.incidents import Message
 from churn_assets.core.monitoring.messages import headline, plain_text, slack_json
-
-
-def message(**changes: Any) -> Message:
-    return Message(
-        **{
-            "id": "7:check",
-            "status": "alert",
-            "kind": "check",
-            "title": "auc_above_floor of evaluation_report",
-            "text": "ROC AUC 0.61 < 0.65 & falling",
-            "numbers": {"roc_auc": 0.612345, "limit": 0.65, "rows": 2883},
-            "since": datetime(2026, 3, 1, 4, 5, 6, tzinfo=UTC),
-            "link": "http://ui/assets/evaluation_report?view=checks&checkDetail=auc_above_floor",
-            "runbook": "docs/operations.md#model-got-worse",
-            **changes,
-        }
-    )
+from churn_assets_tests.core.monitoring.sample_messages import message
 
 
 def test_the_plain_text_has_everything() -> None:
@@ -41,13 +24,13 @@ def test_the_plain_text_has_everything() -> None:
     ]
 
 
-def test_a_recovery_says_how_long_it_lasted() -> None:
+def test_a_recovery_has_the_duration_of_the_incident() -> None:
     over = message(status="recovery", until=datetime(2026, 3, 3, 4, 5, 6, tzinfo=UTC))
     assert headline(over) == "RECOVERED: auc_above_floor of evaluation_report"
     assert "lasted: 2 d" in plain_text(over)
 
 
-def test_slack_is_given_its_own_markup() -> None:
+def test_text_for_slack_is_in_slacks_markup() -> None:
     body = slack_json(message())
     header, section, context = body["blocks"]
     assert header == {
@@ -66,9 +49,7 @@ words = st.text(max_size=5_000)
 
 
 @given(words, words, st.dictionaries(words, words | st.floats() | st.integers(), max_size=30))
-def test_slack_never_gets_more_than_it_takes(
-    title: str, text: str, numbers: dict[str, Any]
-) -> None:
+def test_messages_keep_slacks_limits(title: str, text: str, numbers: dict[str, Any]) -> None:
     body = slack_json(message(title=title, text=text, numbers=numbers))
     header, section, _ = body["blocks"]
     assert 1 <= len(header["text"]["text"]) <= 150

@@ -1,4 +1,4 @@
-"""Realised performance: the scores of a month against what came, by model version."""
+"""Realised performance: scores and served predictions compared with labels."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,10 +12,10 @@ from churn_assets.contracts.loading import load_contract
 from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.limits import Limits
 from churn_assets.core.monitoring.performance import (
-    Realised,
+    RealisedPerformance,
     last_realised,
     performance_holds,
-    realised,
+    realised_performance,
     served_scores,
 )
 from churn_assets.core.scoring.traffic import as_traffic
@@ -26,7 +26,7 @@ NOTHING = pd.DataFrame()
 
 
 def month(name: str, rows: int = 400, version: str = "1") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores and labels that come from them."""
+    """Scores, and labels drawn with their probabilities."""
     random = np.random.default_rng(rows)
     p = random.beta(1, 6, rows)
     ids = pd.array([f"C{i:05}" for i in range(rows)], dtype=TEXT)
@@ -38,18 +38,20 @@ def month(name: str, rows: int = 400, version: str = "1") -> tuple[pd.DataFrame,
     return scores, pd.DataFrame({**common, **labels})
 
 
-def learnt(_: str) -> Collection[str]:
+def training_months(_: str) -> Collection[str]:
     return ("2026-01",)
 
 
 def series(
     *pairs: tuple[pd.DataFrame, pd.DataFrame], traffic: pd.DataFrame = NOTHING
-) -> tuple[Realised, ...]:
+) -> tuple[RealisedPerformance, ...]:
     scores, labels = (pd.concat(parts, ignore_index=True) for parts in zip(*pairs, strict=True))
-    return realised(scores, traffic, labels, CONTRACT, learnt_from=learnt, seed=0)
+    return realised_performance(
+        scores, traffic, labels, CONTRACT, training_months=training_months, seed=0
+    )
 
 
-def test_each_month_is_measured_as_sklearn_does() -> None:
+def test_metrics_of_each_month_equal_sklearns() -> None:
     pairs = [month("2026-01"), month("2026-02", 500, "2")]
     found = series(*pairs)
     assert [(one.month, one.model_version, one.rows) for one in found] == [
@@ -66,7 +68,7 @@ def test_each_month_is_measured_as_sklearn_does() -> None:
             assert metric.low < metric.value < metric.high  # type: ignore[operator]
 
 
-def test_the_order_of_the_rows_is_of_no_matter() -> None:
+def test_metrics_do_not_depend_on_the_order_of_the_rows() -> None:
     scores, labels = month("2026-02")
     shuffled = scores.sample(frac=1, random_state=1), labels.sample(frac=1, random_state=2)
     assert series(shuffled) == series((scores, labels))
@@ -79,7 +81,7 @@ def test_only_customers_with_a_score_and_a_label_count() -> None:
     assert found.rows == 200
 
 
-def test_a_month_of_one_class_has_no_ranking() -> None:
+def test_a_month_of_one_class_has_no_roc_auc() -> None:
     scores, labels = month("2026-02")
     [found] = series((scores, labels.assign(churned=pd.array([False] * 400, dtype="boolean"))))
     assert found.roc_auc.value is None
@@ -87,13 +89,18 @@ def test_a_month_of_one_class_has_no_ranking() -> None:
     assert performance_holds([found], "1", interval(0.8), Limits()).passed
 
 
-def test_there_is_no_series_without_labels_or_scores() -> None:
+def test_without_labels_or_scores_there_is_no_result() -> None:
     scores, labels = month("2026-02")
     for given in ((scores, NOTHING), (NOTHING, labels), (NOTHING, NOTHING)):
-        assert realised(given[0], NOTHING, given[1], CONTRACT, learnt_from=learnt, seed=0) == ()
+        assert (
+            realised_performance(
+                given[0], NOTHING, given[1], CONTRACT, training_months=training_months, seed=0
+            )
+            == ()
+        )
 
 
-def test_of_served_predictions_the_last_one_of_the_model_counts() -> None:
+def test_the_last_served_prediction_of_the_model_counts() -> None:
     rows = pd.DataFrame(
         {
             "prediction_id": list("abcde"),
@@ -109,13 +116,13 @@ def test_of_served_predictions_the_last_one_of_the_model_counts() -> None:
     assert found == {"C1": 0.3, "C2": 0.2}
 
 
-def test_served_predictions_are_a_series_of_their_own() -> None:
+def test_served_predictions_are_measured_separately() -> None:
     scores, labels = month("2026-02")
-    asked = scores.head(50).assign(
+    requested = scores.head(50).assign(
         prediction_id=[f"p{i}" for i in range(50)], degraded=False,
         time=pd.Timestamp("2026-03-01", tz="UTC"),
     )  # fmt: skip
-    found = series((scores, labels), traffic=as_traffic(asked, CONTRACT, "2026-02"))
+    found = series((scores, labels), traffic=as_traffic(requested, CONTRACT, "2026-02"))
     assert [(one.source, one.rows) for one in found] == [("scores", 400), ("served", 50)]
 
 
@@ -123,13 +130,13 @@ def interval(value: float, half: float = 0.01) -> Interval:
     return Interval(value=value, low=value - half, high=value + half)
 
 
-def one(auc: float, half: float = 0.01, **told: Any) -> Realised:
-    about = {
+def one(auc: float, half: float = 0.01, **changes: Any) -> RealisedPerformance:
+    fields = {
         "month": "2026-02", "model_version": "1", "source": "scores", "rows": 500, "positives": 20,
         "expected_positives": 9.5, "brier": interval(0.1), "profit_per_customer": interval(1.0),
         "in_training": False,
     }  # fmt: skip
-    return Realised(**(about | told), roc_auc=interval(auc, half))
+    return RealisedPerformance(**(fields | changes), roc_auc=interval(auc, half))
 
 
 @pytest.mark.parametrize(("auc", "passed"), [(0.51, True), (0.5, True), (0.49, False)])
@@ -142,14 +149,14 @@ def test_performance_may_drop_up_to_the_limit(auc: float, passed: bool) -> None:
 
 
 @pytest.mark.parametrize(("half", "passed"), [(0.11, False), (0.13, False), (0.15, True)])
-def test_a_drop_that_chance_explains_is_none(half: float, passed: bool) -> None:
+def test_an_insignificant_drop_passes(half: float, passed: bool) -> None:
     # sqrt(half² + half²) against the drop of 0.2.
     verdict = performance_holds([one(0.6, half)], "1", interval(0.8, half), Limits())
     assert verdict.passed is passed
     assert ("no more than chance" in verdict.description) is passed
 
 
-def test_only_the_latest_month_that_is_new_to_the_model_is_judged() -> None:
+def test_only_the_latest_month_outside_the_training_set_is_judged() -> None:
     bad = 0.5
     others = [
         one(bad, month="2026-01"), one(bad, month="2026-03", in_training=True),
@@ -169,7 +176,7 @@ def test_only_the_latest_month_that_is_new_to_the_model_is_judged() -> None:
 def test_a_month_with_few_customers_of_a_class_is_not_judged(
     rows: int, positives: int, passed: bool
 ) -> None:
-    # With one of each, all resamples that have both are the same: an interval without width.
+    # With one row of each class, all valid resamples are equal: the interval has no width.
     bad = one(0.0, 0.0, rows=rows, positives=positives)
     verdict = performance_holds([bad], "1", interval(0.8), Limits())
     assert verdict.passed is passed
@@ -180,5 +187,5 @@ def test_a_month_with_few_customers_of_a_class_is_not_judged(
     ("month", "horizon", "last"),
     [("2026-03", 1, "2026-02"), ("2026-01", 3, "2025-10"), ("2026-01", 0, "2026-01")],
 )
-def test_labels_come_a_horizon_later(month: str, horizon: int, last: str) -> None:
+def test_labels_are_known_one_horizon_later(month: str, horizon: int, last: str) -> None:
     assert last_realised(month, horizon) == last

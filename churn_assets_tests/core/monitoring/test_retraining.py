@@ -1,3 +1,5 @@
+"""Reasons to retrain, and the cool-down."""
+
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -34,7 +36,7 @@ def test_failed_checks_of_the_latest_month_are_reasons(
     assert [reason.key for reason in found] == keys
 
 
-def test_a_reason_says_what_every_failed_check_said() -> None:
+def test_a_reason_has_the_messages_of_all_failed_checks() -> None:
     (reason,) = reasons(YOUNG, "2026-10", {"drift": ["a: 1", "b: 2"]}, POLICY, NOW)
     assert reason.text == "a: 1; b: 2"
 
@@ -47,7 +49,7 @@ def test_a_reason_says_what_every_failed_check_said() -> None:
         (timedelta(days=30) + SECOND, True),
     ],
 )
-def test_a_model_may_be_as_old_as_its_policy_allows(age: timedelta, old: bool) -> None:
+def test_a_model_that_is_older_than_the_limit_is_a_reason(age: timedelta, old: bool) -> None:
     found = reasons(model(age), "2026-10", {}, POLICY, NOW)
     assert [reason.key for reason in found] == (["age:3"] if old else [])
 
@@ -64,6 +66,6 @@ def test_the_cool_down_is_counted_from_the_last_training(age: timedelta, over: b
     assert cooled_down(model(age), POLICY, NOW) is over
 
 
-def test_a_warning_after_the_failure_is_refused_by_both_names() -> None:
+def test_a_warning_later_than_the_failure_is_refused_with_both_names() -> None:
     with pytest.raises(ValueError, match="CHURN_FRESHNESS__MODEL_WARN_DAYS is 31, above"):
         FreshnessPolicy(model_warn_days=31)

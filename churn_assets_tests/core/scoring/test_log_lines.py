@@ -1,4 +1,4 @@
-"""Lines of the prediction log: read as written, or rejected with the reason, and never lost."""
+"""Parser of prediction log lines: a line is parsed or rejected with a reason, never lost."""
 
 import json
 from datetime import UTC, datetime
@@ -19,20 +19,20 @@ BEFORE = datetime(2026, 3, 1, tzinfo=UTC)
 PERSONAL = ("age", "gender", "location")
 
 
-def line(number: int, **told: Any) -> bytes:
+def line(number: int, **changes: Any) -> bytes:
     [body] = customers(1)
     features = {name: value for name, value in body.items() if name != "customer_id"}
-    about = {
+    fields = {
         "prediction_id": f"p{number}", "time": "2026-03-05T12:00:00.250000Z",
         "endpoint": "/predict", "key_id": "", "trace_id": "", "model_version": "3",
         "degraded": False, "churn_probability": 0.1, "customer": "c" * 32,
         "features": features | dict.fromkeys(PERSONAL, "f" * 32),
     }  # fmt: skip
-    return json.dumps(about | told, separators=(",", ":")).encode()
+    return json.dumps(fields | changes, separators=(",", ":")).encode()
 
 
-def parsed(*lines: bytes, window: Window = WINDOW, **told: Any) -> Parsed:
-    return parse_lines([Lines("a", 0, lines, **{"before": BEFORE} | told)], CONTRACT, window)
+def parsed(*lines: bytes, window: Window = WINDOW, **options: Any) -> Parsed:
+    return parse_lines([Lines("a", 0, lines, **{"before": BEFORE} | options)], CONTRACT, window)
 
 
 def ids(found: Parsed) -> list[str]:
@@ -40,11 +40,11 @@ def ids(found: Parsed) -> list[str]:
 
 
 def with_feature(name: str, value: Any) -> bytes:
-    told = json.loads(line(1))
-    return line(1, features=told["features"] | {name: value})
+    features = json.loads(line(1))["features"]
+    return line(1, features=features | {name: value})
 
 
-def test_a_row_has_what_the_line_says_and_where_it_stands() -> None:
+def test_a_row_has_the_fields_and_the_position_of_the_line() -> None:
     found = parsed(line(1), line(2, degraded=True))
     row = found.rows.iloc[1]
     assert ids(found) == ["p1", "p2"]
@@ -78,7 +78,7 @@ def test_a_row_has_what_the_line_says_and_where_it_stands() -> None:
         (b'{"prediction_id":"\xff"}', "Invalid JSON"),
     ],
 )
-def test_what_is_no_prediction_is_kept_with_the_reason(bad: bytes, reason: str) -> None:
+def test_an_invalid_line_is_rejected_with_the_reason(bad: bytes, reason: str) -> None:
     found = parsed(line(8), bad, line(9))
     assert ids(found) == ["p8", "p9"]
     [kept] = found.rejected.to_dict("records")
@@ -88,20 +88,20 @@ def test_what_is_no_prediction_is_kept_with_the_reason(bad: bytes, reason: str) 
 
 @given(st.integers(1, len(line(1)) - 1))
 @settings(deadline=None, max_examples=30)
-def test_a_line_behind_half_a_line_is_not_lost(cut: int) -> None:
+def test_a_line_after_half_a_line_is_not_lost(cut: int) -> None:
     found = parsed(line(1)[:cut] + line(2), b"\0" * cut + line(3))
     assert ids(found) == ["p2", "p3"]
     assert found.rejected["line"].tolist() == [line(1)[:cut].decode(), "\0" * cut]
 
 
-def test_an_end_that_is_not_written_yet_is_not_rejected() -> None:
-    found = parsed(line(1)[:99], whole=False)
+def test_an_incomplete_last_line_is_not_rejected() -> None:
+    found = parsed(line(1)[:99], complete=False)
     assert (ids(found), len(found.rejected), found.unfinished) == ([], 0, 1)
-    assert ids(parsed(line(1), whole=False)) == ["p1"]
-    assert parsed(line(1), whole=False).rows["end"].tolist() == [len(line(1))]
+    assert ids(parsed(line(1), complete=False)) == ["p1"]
+    assert parsed(line(1), complete=False).rows["end"].tolist() == [len(line(1))]
 
 
-def test_blank_lines_are_no_lines() -> None:
+def test_blank_lines_are_ignored() -> None:
     found = parsed(b"", b"  ", line(1), b"")
     assert ids(found) == ["p1"]
     assert found.rejected.empty
@@ -122,7 +122,7 @@ def test_a_prediction_belongs_to_one_month_by_utc(time: str, held: bool) -> None
     assert ids(parsed(line(1, time=time), window=Window())) == ["p1"]
 
 
-def test_a_line_that_says_no_time_belongs_where_the_one_before_it_does() -> None:
+def test_an_invalid_line_gets_the_time_of_the_line_before_it() -> None:
     later = line(2, time="2026-04-02T00:00:00Z")
     for month, expected in (("2026-02", ["first", "march"]), ("2026-03", ["april"])):
         found = parsed(b"first", line(1), b"march", later, b"april", window=Window.after(month))
@@ -132,26 +132,26 @@ def test_a_line_that_says_no_time_belongs_where_the_one_before_it_does() -> None
         assert parsed(b"bad", before=before).rejected["line"].tolist() == expected
 
 
-def test_rejected_lines_are_read_again() -> None:
+def test_rejected_lines_are_parsed_again() -> None:
     found = parsed(b"bad", line(1)[:50])
     again = parse_again(found.rejected, CONTRACT, WINDOW)
     assert again.rejected["line"].tolist() == found.rejected["line"].tolist()
-    mended = found.rejected.assign(line=["bad", line(1).decode()])
-    again = parse_again(mended, CONTRACT, WINDOW)
+    repaired = found.rejected.assign(line=["bad", line(1).decode()])
+    again = parse_again(repaired, CONTRACT, WINDOW)
     assert (ids(again), len(again.rejected)) == (["p1"], 1)
-    assert again.rows["end"].tolist() == [0], "nobody knows where in the file"
+    assert again.rows["end"].tolist() == [0], "the position in the file is unknown"
     both = parsed(line(2), b"bad") + again
     assert (ids(both), len(both.rejected)) == (["p2", "p1"], 1)
 
 
-def test_half_a_character_never_becomes_a_prediction() -> None:
+def test_a_line_with_invalid_utf_8_never_becomes_a_prediction() -> None:
     broken = line(1, endpoint="/é").replace(b"\\u00e9", b"\xc3")
     found = parsed(broken)
     assert (ids(found), len(found.rejected)) == ([], 1)
     assert ids(parse_again(found.rejected, CONTRACT, WINDOW)) == []
 
 
-def test_a_line_that_is_rejected_twice_is_one() -> None:
+def test_a_repeated_rejected_line_is_kept_once() -> None:
     assert len(parsed(b"bad", b"bad", b"worse").rejected) == 2
 
 
@@ -159,11 +159,11 @@ def test_a_feature_may_have_any_name() -> None:
     names = {"tenure": "time", "usage_days": "model_fields", "late_payments": "file"}
     columns = [c.model_copy(update={"name": names.get(c.name, c.name)}) for c in CONTRACT.columns]
     contract = CONTRACT.model_copy(update={"columns": tuple(columns)})
-    told = json.loads(line(1))
-    features = {names.get(name, name): value for name, value in told["features"].items()}
+    original = json.loads(line(1))["features"]
+    features = {names.get(name, name): value for name, value in original.items()}
     found = parse_lines([Lines("a", 0, [line(1, features=features)], BEFORE)], contract, WINDOW)
     row = found.rows.iloc[0]
-    assert row["time_of_customer"] == told["features"]["tenure"]
-    assert row["file_of_customer"] == told["features"]["late_payments"]
-    assert row["model_fields"] == told["features"]["usage_days"]
+    assert row["time_of_customer"] == original["tenure"]
+    assert row["file_of_customer"] == original["late_payments"]
+    assert row["model_fields"] == original["usage_days"]
     assert row["file"] == "a"

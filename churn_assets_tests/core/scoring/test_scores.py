@@ -1,4 +1,4 @@
-"""Scores: the same for a customer whatever the order of the rows, by the rules of the service."""
+"""Customer scores, their checks, and their drift against the test rows."""
 
 from typing import Any
 
@@ -38,12 +38,12 @@ def scored(frame: pd.DataFrame) -> pd.DataFrame:
 
 @given(st.permutations(range(60)))
 @settings(deadline=None, max_examples=20)
-def test_the_order_of_the_rows_is_of_no_matter(order: list[int]) -> None:
+def test_scores_do_not_depend_on_the_order_of_the_rows(order: list[int]) -> None:
     frame = features()
     pd.testing.assert_frame_equal(scored(frame.iloc[order]), scored(frame))
 
 
-def test_a_score_says_what_an_offer_is_worth_and_who_comes_first() -> None:
+def test_scores_have_the_value_of_an_offer_and_a_rank() -> None:
     scores = scored(features())
     assert list(scores) == [
         "customer_id", "month", "churn_probability", "risk_category", "expected_value", "rank",
@@ -65,7 +65,9 @@ def test_ties_are_ranked_by_id() -> None:
 
 
 @given(st.floats(0, 1), st.floats(0, 1000), st.booleans())
-def test_the_risk_is_that_of_the_models_card(p: float, cost: float, on_the_edge: bool) -> None:
+def test_the_risk_category_equals_that_of_the_model_card(
+    p: float, cost: float, on_the_edge: bool
+) -> None:
     economics = Economics(value_of_kept_customer=400, cost_of_offer=cost + 0.01, acceptance_rate=1)
     contract = CONTRACT.model_copy(update={"economics": economics})
     card = model_card(threshold=economics.break_even_probability)
@@ -102,28 +104,28 @@ def test_each_customer_has_one_probability(change: Any, value: int) -> None:
     assert bad.numbers["value"] == value
 
 
-def test_nobody_scored_is_nothing_to_deliver() -> None:
+def test_an_empty_set_of_scores_fails() -> None:
     frame = features().iloc[:0]
     empty = scored(features()).iloc[:0]
     assert not every_customer_scored(empty, frame, CONTRACT).passed
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
-def test_the_same_scores_have_not_moved(probabilities: list[float]) -> None:
+def test_identical_scores_do_not_drift(probabilities: list[float]) -> None:
     drift = prediction_drift(probabilities, probabilities)
     assert drift.psi == pytest.approx(0, abs=1e-12)
     assert drift.month == pytest.approx(drift.tested)
     assert score_distribution_as_tested(drift, Limits()).passed
 
 
-def test_no_scores_have_no_distance() -> None:
+def test_without_scores_the_distance_is_undefined() -> None:
     drift = prediction_drift([], [0.1, 0.2])
     assert (drift.rows, drift.psi, drift.mean) == (0, None, None)
     assert not score_distribution_as_tested(drift, Limits()).passed
 
 
 @pytest.mark.parametrize(("psi", "passed"), [(0.2499, True), (0.25, True), (0.2501, False)])
-def test_scores_may_move_up_to_the_limit(psi: float, passed: bool) -> None:
+def test_scores_may_drift_up_to_the_limit(psi: float, passed: bool) -> None:
     drift = PredictionDrift(
         rows=5, tested_rows=9, psi=psi, mean=0.2, tested_mean=0.1, edges=(), tested=(1,), month=(1,)
     )
@@ -132,7 +134,7 @@ def test_scores_may_move_up_to_the_limit(psi: float, passed: bool) -> None:
     assert (verdict.numbers["value"], verdict.numbers["limit"]) == (psi, 0.25)
 
 
-def test_totals_are_of_the_customers_whose_offer_pays() -> None:
+def test_totals_count_customers_whose_offer_pays() -> None:
     scores = scored(features())
     found = totals(scores)
     worth = scores["expected_value"]

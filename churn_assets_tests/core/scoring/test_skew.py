@@ -1,4 +1,4 @@
-"""Training-serving skew: what the service logged of a customer is what the graph has."""
+"""Training-serving skew: features in the log compared with the features of the graph."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def served(contract: Contract, frame: pd.DataFrame, key: bytes | None = KEY) -> 
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
-def test_the_same_features_are_the_same(contract: Contract) -> None:
+def test_equal_features_do_not_differ(contract: Contract) -> None:
     frame = features(contract)
     skew = compare_served(served(contract, frame), frame, contract, KEY)
     assert (skew.rows, skew.compared, skew.differing, skew.by_column) == (50, 50, 0, {})
@@ -63,7 +63,7 @@ def test_a_difference_in_any_feature_is_found(contract: Contract) -> None:
     rows = served(contract, frame)
     for column in contract.features:
         name = feature_columns(contract)[column.name]
-        other = rows[name].shift(7)  # and so null in some
+        other = rows[name].shift(7)  # so that some are null
         before, now = (v.astype(object).where(v.notna(), "null") for v in (rows[name], other))
         differing = int((before != now).sum())
         skew = compare_served(rows.assign(**{name: other}), frame, contract, KEY)
@@ -71,7 +71,7 @@ def test_a_difference_in_any_feature_is_found(contract: Contract) -> None:
         assert skew.differing == differing
 
 
-def test_numbers_are_equal_as_float64_and_by_nothing_less() -> None:
+def test_numbers_are_compared_exactly_as_float64() -> None:
     frame = features(TELECOM)
     frame["avg_data_usage"] = 0.1 + 0.2
     rows = served(TELECOM, frame)
@@ -102,7 +102,7 @@ def test_a_prediction_of_an_unknown_customer_is_not_compared() -> None:
     assert (skew.rows, skew.compared, skew.differing) == (50, 20, 0)
 
 
-def test_with_another_key_nothing_differs_that_cannot_be_compared() -> None:
+def test_predictions_with_another_key_are_not_compared() -> None:
     frame = features(TELECOM)
     rows = served(TELECOM, frame)
     assert rows["customer_id"].notna().all()
@@ -111,23 +111,25 @@ def test_with_another_key_nothing_differs_that_cannot_be_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "rows", "said"),
+    ("key", "rows", "reason"),
     [
-        (None, 50, "without the key of their pseudonyms nobody knows whom 50 predictions"),
+        (None, 50, "without the key of the pseudonyms, 50 predictions cannot be matched"),
         (bytes(16), 50, "none of 50 predictions is about a customer of the month"),
         (KEY, 0, "there are no predictions"),
     ],
 )
-def test_what_cannot_be_compared_is_said(key: bytes | None, rows: int, said: str) -> None:
+def test_the_verdict_says_why_nothing_was_compared(
+    key: bytes | None, rows: int, reason: str
+) -> None:
     frame = features(TELECOM)
     traffic = served(TELECOM, frame, key).head(rows)
     verdict = serving_matches_training(compare_served(traffic, frame, TELECOM, key), Limits())
     assert verdict.passed
-    assert f"Nothing could be compared: {said}" in verdict.description
+    assert f"Nothing could be compared: {reason}" in verdict.description
 
 
 @pytest.mark.parametrize(("differing", "passed"), [(4, True), (5, True), (6, False)])
-def test_as_many_may_differ_as_the_limit_says(differing: int, passed: bool) -> None:
+def test_predictions_may_differ_up_to_the_limit(differing: int, passed: bool) -> None:
     skew = Skew(True, 200, 100, differing, {"tenure": differing}, pd.DataFrame())
     verdict = serving_matches_training(skew, Limits(max_served_differing_share=0.05))
     assert verdict.passed is passed

@@ -1,4 +1,4 @@
-"""Served traffic: each prediction once, known customers by name, and the limit of what is read."""
+"""Served traffic: deduplication, read positions, customer ids, and the limit of bad lines."""
 
 from datetime import UTC, datetime
 
@@ -9,15 +9,15 @@ from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.pseudonym import pseudonym
 from churn_assets.core.limits import Limits
 from churn_assets.core.scoring.traffic import (
-    Place,
+    ReadPosition,
     Window,
     as_traffic,
-    each_line_once,
-    each_once,
-    places,
+    merge_predictions,
+    merge_rejected_lines,
     predictions_readable,
-    shortened,
+    read_positions,
     traffic_dtypes,
+    truncated_lines,
     with_customers,
 )
 from churn_assets_tests.core.typed_rows import TEXT
@@ -32,7 +32,7 @@ def traffic(*ids: str, file: str = "a", end: int = 10, customer: str = "x") -> p
     return as_traffic(rows, CONTRACT, "2026-02")
 
 
-def test_a_month_is_that_in_which_it_was_the_latest_closed_one() -> None:
+def test_the_window_of_a_month_is_the_calendar_month_after_it() -> None:
     window = Window.after("2025-12")
     assert window.start is not None
     assert window.end is not None
@@ -40,31 +40,31 @@ def test_a_month_is_that_in_which_it_was_the_latest_closed_one() -> None:
     assert window.end.isoformat() == "2026-02-01T00:00:00+00:00"
 
 
-def test_predictions_count_once_and_the_first_reading_stands() -> None:
+def test_repeated_predictions_are_merged_and_the_first_is_kept() -> None:
     held = traffic("p1", "p2")
-    rows = each_once(held, traffic("p2", "p3", "p3", file="copy"))
+    rows = merge_predictions(held, traffic("p2", "p3", "p3", file="copy"))
     assert sorted(rows["prediction_id"]) == ["p1", "p2", "p3"]
     assert rows.set_index("prediction_id")["file"].to_dict() == {"p1": "a", "p2": "a", "p3": "copy"}
     assert rows.dtypes.to_dict() == traffic_dtypes(CONTRACT)
-    pd.testing.assert_frame_equal(each_once(rows, traffic()), rows)
+    pd.testing.assert_frame_equal(merge_predictions(rows, traffic()), rows)
 
 
-def test_a_file_is_read_on_from_its_last_line() -> None:
+def test_the_read_position_is_after_the_last_stored_line() -> None:
     held = pd.concat([traffic("p1", end=10), traffic("p2", end=30), traffic("p3", file="b", end=7)])
     first = datetime(2026, 3, 1, tzinfo=UTC)
-    assert places(held) == {"a": Place(30, first), "b": Place(7, first)}
-    assert places(traffic()) == {}
+    assert read_positions(held) == {"a": ReadPosition(30, first), "b": ReadPosition(7, first)}
+    assert read_positions(traffic()) == {}
 
 
 def test_rejected_lines_are_kept_once() -> None:
-    read = pd.DataFrame({"file": ["a", "b"], "line": ["x", "y"], "reason": ["no", "no"]})
-    held = each_line_once(pd.DataFrame(), read.head(1), "2026-02")
-    kept = each_line_once(held, read, "2026-02")
+    new = pd.DataFrame({"file": ["a", "b"], "line": ["x", "y"], "reason": ["no", "no"]})
+    held = merge_rejected_lines(pd.DataFrame(), new.head(1), "2026-02")
+    kept = merge_rejected_lines(held, new, "2026-02")
     assert kept["line"].tolist() == ["x", "y"]
     assert set(kept["month"]) == {"2026-02"}
 
 
-def test_customers_are_found_by_their_pseudonyms() -> None:
+def test_customers_are_matched_by_their_pseudonyms() -> None:
     features = pd.DataFrame({"customer_id": pd.array(["C1", "C2"], dtype=TEXT)})
     rows = traffic("p1", customer=pseudonym(KEY, "customer_id", "C2"))
     assert with_customers(rows, features, CONTRACT, KEY)["customer_id"].tolist() == ["C2"]
@@ -72,7 +72,7 @@ def test_customers_are_found_by_their_pseudonyms() -> None:
         assert with_customers(rows, features, CONTRACT, key)["customer_id"].isna().all()
 
 
-def test_who_was_known_by_an_earlier_key_stays_known() -> None:
+def test_customers_matched_with_an_earlier_key_are_kept() -> None:
     features = pd.DataFrame({"customer_id": pd.array(["C1", "C2"], dtype=TEXT)})
     other = bytes(16)
     old, new = (traffic("p1", customer=pseudonym(k, "customer_id", "C2")) for k in (KEY, other))
@@ -82,20 +82,20 @@ def test_who_was_known_by_an_earlier_key_stays_known() -> None:
     assert with_customers(rows, features, CONTRACT, None).equals(rows)
 
 
-def test_a_long_line_is_shown_by_its_beginning() -> None:
+def test_a_long_line_is_truncated() -> None:
     rejected = pd.DataFrame({"line": pd.array(["x" * 10**6, "y"], dtype=TEXT)})
-    assert shortened(rejected)["line"].str.len().tolist() == [500, 1]
+    assert truncated_lines(rejected)["line"].str.len().tolist() == [500, 1]
 
 
-@pytest.mark.parametrize(("unread", "passed"), [(0, True), (9, True), (10, True), (11, False)])
-def test_a_few_lines_may_be_unreadable(unread: int, passed: bool) -> None:
-    rejected = pd.DataFrame({"line": ["x"] * unread, "reason": ["Invalid JSON"] * unread})
-    verdict = predictions_readable(10_000 - unread, rejected, Limits())
+@pytest.mark.parametrize(("invalid", "passed"), [(0, True), (9, True), (10, True), (11, False)])
+def test_a_few_lines_may_be_unreadable(invalid: int, passed: bool) -> None:
+    rejected = pd.DataFrame({"line": ["x"] * invalid, "reason": ["Invalid JSON"] * invalid})
+    verdict = predictions_readable(10_000 - invalid, rejected, Limits())
     assert verdict.passed is passed
-    assert verdict.numbers["value"] == unread / 10_000
+    assert verdict.numbers["value"] == invalid / 10_000
     assert verdict.numbers["limit"] == 0.001
-    assert ("Invalid JSON" in verdict.description) is bool(unread)
+    assert ("Invalid JSON" in verdict.description) is bool(invalid)
 
 
-def test_no_lines_are_readable() -> None:
+def test_an_empty_log_is_readable() -> None:
     assert predictions_readable(0, pd.DataFrame({"reason": []}), Limits()).passed
