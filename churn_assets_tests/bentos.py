@@ -8,35 +8,11 @@ import numpy as np
 
 from churn_assets.adapters.bentos import BentoStore, BuiltBento
 from churn_assets.contracts.card import Estimate, ModelCard, ScoreDistribution
-from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.modelling.scorer import Codes, LinearScorer, Scorer
+from churn_assets.core.modelling.scorer import Scorer
+from churn_assets_tests.core.modelling.linear_scorers import linear_scorer
 
 CONTRACT = load_contract("telecom")
-
-
-def linear_scorer(contract: Contract, seed: int) -> Scorer:
-    """A scorer whose probability depends on every value of every input."""
-    rng = np.random.default_rng(seed)
-    codes, rows = {}, 0
-    for name in contract.categories:
-        known = contract[name].values or ("Berlin", "Paris")
-        codes[name] = Codes(
-            {value: rows + 2 + i for i, value in enumerate(known)}, null=rows, unknown=rows + 1
-        )
-        rows += 2 + len(known)
-    terms = rng.normal(0, 0.3, (len(contract.numbers), 4))
-    terms[:, 2] = 100.0
-    return LinearScorer(
-        contract.numbers,
-        codes,
-        slope=-1.0,
-        offset=0.5,
-        terms=terms,
-        weights=rng.normal(0, 0.3, rows),
-        limits=np.array([1e15, 10.0]),
-        intercept=np.array(-0.5),
-    )
 
 
 SCORER, FALLBACK = (linear_scorer(CONTRACT, seed) for seed in (1, 3))

@@ -22,7 +22,8 @@ from churn_assets.contracts.card import ModelCard
 from churn_assets.core.modelling.golden import golden_rows
 from churn_assets.core.modelling.scorer import LinearScorer, Scorer
 from churn_assets_tests.bento.expected_responses import received
-from churn_assets_tests.bentos import CONTRACT, FALLBACK, SCORER, linear_scorer, model_card
+from churn_assets_tests.bentos import CONTRACT, FALLBACK, SCORER, model_card
+from churn_assets_tests.core.modelling.linear_scorers import linear_scorer
 
 DISCONNECT: Message = {"type": "http.disconnect"}
 """The message that a server passes on when the client has closed the connection."""

@@ -13,7 +13,8 @@ from churn_service.inference.served_model import ServedModel, Unavailable
 
 from churn_assets_tests.bento.expected_responses import CUSTOMER, MODEL
 from churn_assets_tests.bento.in_process import model_folder, nan_scorer
-from churn_assets_tests.bentos import CONTRACT, FALLBACK, SCORER, customers, linear_scorer
+from churn_assets_tests.bentos import CONTRACT, FALLBACK, SCORER, customers
+from churn_assets_tests.core.modelling.linear_scorers import linear_scorer
 
 FAILURES, SECONDS = 3, 0.3
 

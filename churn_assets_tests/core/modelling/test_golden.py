@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,33 +11,19 @@ from churn_assets.contracts.contract import NUMBER_LIMIT, Column, Contract
 from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.request import features, request_model
 from churn_assets.core.modelling.golden import UNSEEN, golden_rows
-from churn_assets.core.modelling.scorer import Codes, LinearScorer, Scorer
+from churn_assets_tests.core.modelling.linear_scorers import linear_scorer
 
 CONTRACTS = {name: load_contract(name) for name in ("telecom", "ibm_telco")}
 CITIES = ("Aston", "Berlin", "Paris")
 
 
-def scorer_of(contract: Contract, seed: int, cities: tuple[str, ...] = CITIES) -> Scorer:
-    """Returns a scorer that distinguishes every value of every input."""
-    rng = np.random.default_rng(seed)
-    codes, rows = {}, 0
-    for name in contract.categories:
-        known = contract[name].values or cities
-        codes[name] = Codes(
-            {value: rows + 2 + i for i, value in enumerate(known)}, null=rows, unknown=rows + 1
-        )
-        rows += 2 + len(known)
-    terms = rng.normal(0, 0.3, (len(contract.numbers), 4))
-    terms[:, 2] = 100.0
-    return LinearScorer(
-        contract.numbers, codes, slope=-1.0, offset=0.5, terms=terms,
-        weights=rng.normal(0, 0.3, rows), limits=np.array([1e15, 10.0]), intercept=np.array(-0.5),
-    )  # fmt: skip
-
-
 def golden(contract: Contract, rows: int = 32, seed: int = 0) -> GoldenRows:
     return golden_rows(
-        contract, scorer_of(contract, 1), scorer_of(contract, 2), rows=rows, seed=seed
+        contract,
+        linear_scorer(contract, 1, CITIES),
+        linear_scorer(contract, 2, CITIES),
+        rows=rows,
+        seed=seed,
     )
 
 
@@ -61,7 +46,7 @@ def test_every_body_is_a_valid_request(contract: Contract, seed: int, rows: int)
 
 @pytest.mark.parametrize("contract", CONTRACTS.values(), ids=CONTRACTS)
 def test_probabilities_are_those_of_the_scorers(contract: Contract) -> None:
-    main, fallback = scorer_of(contract, 1), scorer_of(contract, 2)
+    main, fallback = linear_scorer(contract, 1, CITIES), linear_scorer(contract, 2, CITIES)
     found, model = golden_rows(contract, main, fallback), request_model(contract)
     rows = [features(model.model_validate(body), contract) for body in found.customers]
     assert found.main == tuple(main.score_one(row) for row in rows)
@@ -101,7 +86,7 @@ def test_golden_rows_cover_the_values_of_the_contract(contract: Contract) -> Non
 
 def test_the_unseen_category_is_kept_among_many_open_ones() -> None:
     contract, cities = CONTRACTS["telecom"], tuple(f"City {i}" for i in range(50))
-    scorer = scorer_of(contract, 1, cities)
+    scorer = linear_scorer(contract, 1, cities)
     found = {body["location"] for body in golden_rows(contract, scorer, scorer).customers}
     assert UNSEEN in found
     assert len(found) == 32
