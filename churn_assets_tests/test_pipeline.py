@@ -32,8 +32,8 @@ from churn_assets.defs.platform.platform import Platform
 from churn_assets.settings import SERVICE_PREFIX, Settings
 from churn_assets_tests.defs.daemon import Daemon
 from churn_assets_tests.defs.graph import Graph, failed_checks, made, why
+from churn_assets_tests.demo_home import BEFORE, LAST, MONTHS, SHOCKED, House, demo, house
 from churn_assets_tests.documents import ROOT, bash, blocks, native, sent
-from churn_assets_tests.house import BEFORE, LAST, MONTHS, SHOCKED, House, demo, house
 
 TRACING = "docs/tracing-a-prediction.md"
 

@@ -18,7 +18,7 @@ from churn_assets.contracts.loading import ContractError
 from churn_assets.definitions import build
 from churn_assets.defs.platform.platform import Platform
 from churn_assets.demo.demo import Demo
-from churn_assets.demo.story import chapters
+from churn_assets.demo.phases import chapters
 from churn_assets.demo.summary import summary
 from churn_assets.settings import SettingsError, load_settings
 

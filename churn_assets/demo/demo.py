@@ -12,7 +12,7 @@ from dagster import DagsterInstance, EventLogEntry
 from churn_assets.defs.assets.deliveries import new_deliveries
 from churn_assets.defs.assets.retraining import answered, event_of, open_reasons
 from churn_assets.defs.platform.platform import Platform
-from churn_assets.demo.story import BENTO, MODEL, Chapter, Step
+from churn_assets.demo.phases import BENTO, MODEL, Chapter, Step
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 TRAINED, CHAMPION = "churn_model", "promoted_model"

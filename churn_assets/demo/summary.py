@@ -10,7 +10,7 @@ from churn_assets.adapters.records import BentoRecord
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.defs.platform.platform import Platform
-from churn_assets.demo.chain import chain, read
+from churn_assets.demo.history import chain, read
 
 WIDTH, INDENT = 110, 14
 SHOWN_METRICS = {

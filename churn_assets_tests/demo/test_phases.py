@@ -10,7 +10,7 @@ from churn_assets.adapters.registry import champion
 from churn_assets.defs.assets import retraining
 from churn_assets.defs.platform.platform import Platform
 from churn_assets.demo.demo import Demo
-from churn_assets.demo.story import CUSTOMERS, LABELS, chapters
+from churn_assets.demo.phases import CUSTOMERS, LABELS, chapters
 from churn_assets.demo.summary import summary
 from churn_assets.settings import Settings, latest_closed_month
 from churn_assets_tests.defs.graph import Graph
