@@ -1,4 +1,4 @@
-"""The code location: `dagster dev` starts here."""
+"""Dagster code location, which `dagster dev` loads."""
 
 import dagster as dg
 
@@ -11,14 +11,14 @@ from churn_assets.settings import load_settings
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The whole graph, for the settings of the environment."""
+    """Returns the definitions for the settings of the environment."""
     return build(Platform.of(load_settings()))
 
 
 def build(platform: Platform) -> dg.Definitions:
-    """The whole graph for one platform."""
-    made = dg.Definitions.merge(
+    """Returns the definitions of the whole graph for one platform."""
+    definitions = dg.Definitions.merge(
         *(stage.definitions(platform) for stage in STAGES),
         dg.Definitions(resources=resources(platform), executor=dg.in_process_executor),
     )
-    return automated(made, platform)
+    return automated(definitions, platform)

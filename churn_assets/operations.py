@@ -1,4 +1,4 @@
-"""`python -m churn_assets.operations` prints docs/automation.md."""
+"""Generator of docs/automation.md, which `python -m churn_assets.operations` prints."""
 
 import sys
 
@@ -9,7 +9,7 @@ from churn_assets.settings import Settings
 
 
 def document() -> str:
-    """What runs when and why, with every setting at its default."""
+    """Returns the document, with every setting at its default."""
     settings = Settings()
     return operations(build(Platform.of(settings)), settings)
 

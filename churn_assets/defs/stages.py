@@ -14,7 +14,7 @@ from churn_assets.defs.assets import (
     training,
     validation,
 )
-from churn_assets.defs.automation import conditions
+from churn_assets.defs.automation import sensors
 
 STAGES = (
     deliveries,
@@ -28,6 +28,6 @@ STAGES = (
     scores,
     traffic,
     drift,
-    conditions,
+    sensors,
     alerts,
 )

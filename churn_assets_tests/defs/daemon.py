@@ -1,6 +1,6 @@
-"""The daemon's work without its process: sensors and conditions by its own code, at any time.
+"""The daemon without its process: Dagster's own code evaluates sensors and conditions, at any time.
 
-Runs are executed here, one after the other, so that a clock that is set holds for them too.
+Runs are executed in this process, one after the other, so that a simulated clock applies to them.
 """
 
 import logging
@@ -21,8 +21,8 @@ MOST_TICKS = 20
 
 
 @dataclass(frozen=True)
-class Made:
-    """One run that was asked for: its month, its assets, and whether it went well."""
+class RequestedRun:
+    """A run that the daemon requested: its month, its assets, and whether it succeeded."""
 
     month: str | None
     assets: tuple[str, ...]
@@ -31,29 +31,29 @@ class Made:
 
 @dataclass
 class Daemon:
-    """Evaluates what a daemon would, tick by tick.
+    """Evaluates sensors and conditions as a daemon would, tick by tick.
 
     Attributes:
-        without: assets that are left out.
+        without: Assets that are left out.
     """
 
     graph: Graph
     without: tuple[str, ...] = ()
     cursor: AssetDaemonCursor = field(default_factory=AssetDaemonCursor.empty)
 
-    def settle(self) -> list[Made]:
-        """Ticks until nothing is asked for any more; every run, in order."""
-        made: list[Made] = []
+    def settle(self) -> list[RequestedRun]:
+        """Ticks until no run is requested any more; returns every run, in order."""
+        runs: list[RequestedRun] = []
         for _ in range(MOST_TICKS):
             reported = [self.sense("deliveries"), self.sense("retraining_reasons")]
-            runs = self.tick()
-            made += runs
-            if not runs and not any(reported):
-                return made
-        raise AssertionError(f"still asking for more: {made}")
+            requested = self.tick()
+            runs += requested
+            if not requested and not any(reported):
+                return runs
+        raise AssertionError(f"the daemon still requests runs: {runs}")
 
     def sense(self, name: str) -> int:
-        """Evaluates a sensor and reports what it found, as the daemon would; how much it was."""
+        """Evaluates a sensor and reports its events, as the daemon would; returns their number."""
         repository = self.graph.definitions.get_repository_def()
         context = dg.build_sensor_context(
             instance=self.graph.instance, repository_def=repository, sensor_name=name
@@ -63,8 +63,8 @@ class Daemon:
             self.graph.instance.report_runless_asset_event(event)
         return len(tick.asset_events)
 
-    def tick(self) -> list[Made]:
-        """One evaluation of all conditions, and the runs that it asks for."""
+    def tick(self) -> list[RequestedRun]:
+        """Evaluates all conditions once, and executes the runs that they request."""
         context = AutomationTickEvaluationContext(
             evaluation_id=self.cursor.evaluation_id + 1,
             instance=self.graph.instance,
@@ -81,10 +81,10 @@ class Daemon:
         requests, self.cursor, _ = context.evaluate()
         return [self._run(request) for request in sorted(requests, key=_order)]
 
-    def _run(self, request: dg.RunRequest) -> Made:
+    def _run(self, request: dg.RunRequest) -> RequestedRun:
         job = self.graph.definitions.resolve_implicit_global_asset_job_def()
         keys: Sequence[dg.AssetKey] = request.asset_selection or []
-        done = job.execute_in_process(
+        result = job.execute_in_process(
             run_config=SILENT,
             instance=self.graph.instance,
             partition_key=request.partition_key,
@@ -93,7 +93,7 @@ class Daemon:
             raise_on_error=False,
         )
         names = tuple(sorted(key.to_user_string() for key in keys))
-        return Made(request.partition_key, names, done.success)
+        return RequestedRun(request.partition_key, names, result.success)
 
 
 def _order(request: dg.RunRequest) -> str:

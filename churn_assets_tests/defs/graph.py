@@ -1,4 +1,4 @@
-"""The real graph over a temporary home, for tests: real lake, real files, real Dagster runs."""
+"""The real graph over a temporary home: real lake, real files, real Dagster runs."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass
 class Graph:
-    """One platform with an instance of its own."""
+    """A platform with a Dagster instance of its own."""
 
     settings: Settings
 
@@ -46,7 +46,11 @@ class Graph:
         return self.platform.lake
 
     def run(
-        self, *assets: str, month: str | None = None, config: dict[str, Any] | None = None
+        self,
+        *assets: str,
+        month: str | None = None,
+        config: dict[str, Any] | None = None,
+        tags: dict[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Materialises assets in one run, as the UI would; a failure does not raise."""
         job = self.definitions.resolve_implicit_global_asset_job_def()
@@ -55,33 +59,9 @@ class Graph:
             instance=self.instance,
             partition_key=month,
             asset_selection=[dg.AssetKey(name) for name in assets],
+            tags=tags,
             raise_on_error=False,
         )
-
-
-def made(result: dg.ExecuteInProcessResult) -> set[str]:
-    """Names of the assets that a run materialised."""
-    return {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
-
-
-def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
-    """Checks that did not pass in a run, by name."""
-    return {e.check_name: e for e in result.get_asset_check_evaluations() if not e.passed}
-
-
-def why(result: dg.ExecuteInProcessResult, step: str) -> str:
-    """What a failed step said, causes and all."""
-    error, said = result.failure_data_for_node(step).error, ""
-    while error is not None:
-        said += error.message
-        error = error.cause
-    return said
-
-
-def retries(result: dg.ExecuteInProcessResult) -> int:
-    """How often steps of a run were tried again."""
-    again = dg.DagsterEventType.STEP_RESTARTED
-    return sum(event.event_type == again for event in result.all_events)
 
 
 def from_files(home: Path, customers: str | Path, **settings: Any) -> Graph:
@@ -100,14 +80,21 @@ def from_files(home: Path, customers: str | Path, **settings: Any) -> Graph:
     )
 
 
+def from_rows(home: Path, rows: pd.DataFrame) -> Graph:
+    """A graph over the file `customers.csv` in the home, which gets the rows."""
+    path = home / "customers.csv"
+    rows.to_csv(path, index=False)
+    return from_files(home, path)
+
+
 def customers(rows: int, *changes: dict[str, Any], churned: str = "mixed") -> pd.DataFrame:
-    """Good customers as text, the first ones changed; `churned` is mixed, no or yes."""
+    """Valid customers as text, of which the first get changes; `churned` is mixed, no or yes."""
     frame = pd.DataFrame([GOOD | {"customer_id": f"c{i}"} for i in range(rows)])
     frame["tenure"] = [str(i % 60) for i in range(rows)]
     frame["usage_days"] = [str(i * 7 % 32) for i in range(rows)]
-    leaves = {"no": "false", "yes": "true"}
+    labels = {"no": "false", "yes": "true"}
     frame["churned"] = [
-        leaves.get(churned, "true" if i * 7 % 32 < 9 else "false") for i in range(rows)
+        labels.get(churned, "true" if i * 7 % 32 < 9 else "false") for i in range(rows)
     ]
     for i, change in enumerate(changes):
         for column, value in change.items():

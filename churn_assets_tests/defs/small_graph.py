@@ -1,4 +1,4 @@
-"""The shape of the graph with nothing in its assets, to try its conditions tick by tick."""
+"""The shape of the graph with empty assets, to evaluate its conditions tick by tick."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,16 +20,16 @@ START = datetime(2026, 9, 10, 12, tzinfo=UTC)
 FIRST = "2026-05"
 
 Runs = list[tuple[str | None, str]]
-"""Month and assets of each run, in the order in which they were asked for."""
+"""Month and assets of each run, in the order of the requests."""
 
 
 @dataclass
 class SmallGraph:
-    """Assets, deps, partitions, blocking checks and conditions of the real graph; empty bodies.
+    """Assets, deps, partitions, blocking checks and conditions of the real graph; empty steps.
 
     Attributes:
-        failing: asset and month whose blocking checks fail.
-        crashing: asset and month that raise.
+        failing: Assets and months whose blocking checks fail.
+        crashing: Assets and months whose steps raise.
     """
 
     clock: time_machine.Traveller
@@ -57,14 +57,14 @@ class SmallGraph:
         self.job = self.definitions.resolve_implicit_global_asset_job_def()
 
     def deliver(self, asset: str, month: str | None = None) -> None:
-        """What a sensor reports of an asset outside the graph."""
+        """Reports an event of an external asset, as a sensor would."""
         self.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=month))
 
     def settle(self) -> Runs:
-        """Ticks until nothing is asked for any more."""
+        """Ticks until no run is requested any more."""
         runs: Runs = []
-        while asked := self._tick():
-            runs += asked
+        while requested := self._tick():
+            runs += requested
             assert len(runs) < 50, runs
         return runs
 
@@ -75,11 +75,11 @@ class SmallGraph:
             evaluation_time=datetime.now(UTC),
         )  # fmt: skip
         self.cursor = result.cursor
-        asked: dict[tuple[str, str | None], list[dg.AssetKey]] = defaultdict(list)
+        requested: dict[tuple[str, str | None], list[dg.AssetKey]] = defaultdict(list)
         for key in self.graph.toposorted_asset_keys:
             for month in sorted(result.get_requested_partitions(key), key=str):
-                asked[str(self.graph.get(key).partitions_def), month].append(key)
-        return [self._run(month, keys) for (_, month), keys in asked.items()]
+                requested[str(self.graph.get(key).partitions_def), month].append(key)
+        return [self._run(month, keys) for (_, month), keys in requested.items()]
 
     def _run(self, month: str | None, keys: list[dg.AssetKey]) -> tuple[str | None, str]:
         self.job.execute_in_process(
@@ -104,14 +104,14 @@ class SmallGraph:
             ],
         )  # fmt: skip
         def body(context: dg.AssetExecutionContext) -> Iterator[Any]:
-            which = name, context.partition_key if context.has_partition_key else None
-            if which in self.crashing:
-                raise RuntimeError("as asked")
-            if which not in self.failing:
+            subject = name, context.partition_key if context.has_partition_key else None
+            if subject in self.crashing:
+                raise RuntimeError("as requested")
+            if subject not in self.failing:
                 yield dg.Output(None)
             for check in blocking:
                 yield dg.AssetCheckResult(
-                    asset_key=name, check_name=check, passed=which not in self.failing
+                    asset_key=name, check_name=check, passed=subject not in self.failing
                 )
 
         return body

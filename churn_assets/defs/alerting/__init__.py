@@ -1,1 +1,1 @@
-"""From Dagster's event log to alerts: observations, incidents, runbooks."""
+"""Alerts from Dagster's event log: observations, incidents, runbooks."""

@@ -1,7 +1,7 @@
-"""The sensor that tells people what is wrong, once, and once more when it is well again.
+"""Sensor that alerts people once when an incident opens, and once when it is over.
 
-It reads the event log from where it stopped. Where it was never on, it begins at the present, and
-tells of the checks and the freshness that are failing then, not of the history.
+The sensor reads the event log from the position where it stopped. Its first tick starts at the end
+of the log, and reports the checks and freshness policies that fail at that time, not the history.
 """
 
 import json
@@ -16,18 +16,18 @@ from churn_assets.contracts.contract import Frozen
 from churn_assets.core.monitoring.incidents import Message, Observation, latest, update
 from churn_assets.defs.alerting.event_log import STATES, end, read, read_all, undecided
 from churn_assets.defs.alerting.incidents import Observer
-from churn_assets.defs.automation.freshness import freshness_policies
-from churn_assets.defs.automation.promises import in_words
+from churn_assets.defs.automation.freshness import describe, freshness_policies
 from churn_assets.defs.platform.platform import Platform
 
 SENSOR = "alerts"
 
 
-class Place(Frozen):
-    """How far the event log was told, and the incidents that are open there.
+class AlertCursor(Frozen):
+    """Position in the event log, and the incidents that are open there.
 
     Attributes:
-        after: storage id of the last event that was told.
+        after: Storage id of the last event that was handled.
+        incidents: Open incidents by key.
     """
 
     after: int
@@ -42,65 +42,66 @@ def definitions(platform: Platform) -> dg.Definitions:
         minimum_interval_seconds=platform.settings.automation.interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Tells of failed checks, failed runs, freshness that fails, and decisions about the "
-            "champion: one alert an incident, and a message when it is over."
+            "Reports failed checks, failed runs, failed freshness policies, and decisions about "
+            "the champion: one alert per incident, and a message when the incident is over."
         ),
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        found = Place.model_validate_json(context.cursor) if context.cursor else None
-        messages, place = news(platform, context.instance, found)
-        _tell(platform, context, messages)
-        if place != found:
-            context.update_cursor(place.model_dump_json())
+        before = AlertCursor.model_validate_json(context.cursor) if context.cursor else None
+        messages, cursor = new_messages(platform, context.instance, before)
+        _send(platform, context, messages)
+        if cursor != before:
+            context.update_cursor(cursor.model_dump_json())
         return dg.SkipReason(
-            f"{len(messages)} message(s) sent, {len(place.incidents)} incident(s) open"
+            f"{len(messages)} message(s) sent, {len(cursor.incidents)} incident(s) open"
         )
 
     return dg.Definitions(sensors=[alerts])
 
 
-def news(
-    platform: Platform, instance: DagsterInstance, place: Place | None
-) -> tuple[list[Message], Place]:
-    """What is to be told since a place, and the place after that.
+def new_messages(
+    platform: Platform, instance: DagsterInstance, cursor: AlertCursor | None
+) -> tuple[list[Message], AlertCursor]:
+    """Returns the messages about the events after a cursor, and the cursor after those events.
 
     Args:
-        place: None where nothing was ever told.
+        cursor: Cursor of the last tick; None on the first tick.
     """
-    observer = Observer(instance, platform.settings.alerts.ui_url, _promises(platform))
+    observer = Observer(instance, platform.settings.alerts.ui_url, _policies(platform))
     upto = end(instance)
-    if place is None:
+    if cursor is None:
         history = read_all(instance, upto, STATES)
         messages, incidents = update(
-            {}, latest(seen for event in history for seen in observer.observe(event))
+            {}, latest(found for event in history for found in observer.observe(event))
         )
-        return messages, Place(after=upto, incidents=incidents)
-    observations, after = [], place.after
-    for event in read(instance, place.after, upto):
+        return messages, AlertCursor(after=upto, incidents=incidents)
+    observations, after = [], cursor.after
+    for event in read(instance, cursor.after, upto):
         if undecided(instance, event[1]):
             break
         observations += list(observer.observe(event))
         after = event[0]
-    messages, incidents = update(place.incidents, observations)
-    return messages, Place(after=after, incidents=incidents)
+    messages, incidents = update(cursor.incidents, observations)
+    return messages, AlertCursor(after=after, incidents=incidents)
 
 
-def _tell(platform: Platform, context: dg.SensorEvaluationContext, messages: list[Message]) -> None:
-    """Sends messages; where a channel does not take one, the tick fails and comes here again.
+def _send(platform: Platform, context: dg.SensorEvaluationContext, messages: list[Message]) -> None:
+    """Sends messages; if a channel does not accept one, the tick fails and the next one resends.
 
-    Receipts are kept beside the cursor, which a tick that fails, or whose process dies, leaves.
+    Receipts are stored beside the cursor, because a tick that fails, or whose process dies, does
+    not store its cursor. The receipts keep the next tick from sending a message twice.
     """
     settings = platform.settings.alerts
     store, key = context.instance.daemon_cursor_storage, f"alerts/{platform.contract.name}"
-    taken = json.loads(store.get_cursor_values({key}).get(key, "[]")) if messages else []
+    receipts = json.loads(store.get_cursor_values({key}).get(key, "[]")) if messages else []
 
-    def keep(receipts: Sequence[str]) -> None:
+    def save(receipts: Sequence[str]) -> None:
         store.set_cursor_values({key: json.dumps(receipts)})
 
-    ways = channels(settings, context.log.warning)
-    if faults := deliver(messages, ways, taken, keep, retries=settings.retries):
+    targets = channels(settings, context.log.warning)
+    if faults := deliver(messages, targets, receipts, save, retries=settings.retries):
         raise DeliveryError("; ".join(faults))
 
 
-def _promises(platform: Platform) -> Mapping[str, str]:
-    return {name: in_words(policy) for name, policy in freshness_policies(platform).items()}
+def _policies(platform: Platform) -> Mapping[str, str]:
+    return {name: describe(policy) for name, policy in freshness_policies(platform).items()}

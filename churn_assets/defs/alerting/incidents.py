@@ -1,4 +1,4 @@
-"""What happened in the graph, as observations: failed checks, failed runs, freshness, decisions."""
+"""Observations from events of the graph: failed checks, failed runs, freshness, decisions."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from churn_assets.defs.alerting.event_log import RETRY_NUMBER, WILL_RETRY, Event
 
 PROMOTED, REASONS = "promoted_model", "retraining_reasons"
 MOVES = ("promotion", "rollback")
-LONGEST, SHORT = 800, 100
-"""Characters of a text, and of a value, that somebody else has written."""
+MAX_TEXT, MAX_VALUE = 800, 100
+"""Maximum number of characters of a text, and of a value in metadata."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,17 @@ class Observer:
     """Turns events into observations.
 
     Attributes:
+        instance: Instance that the events are from.
         ui: URL of the Dagster webserver.
-        promises: freshness in words, by asset.
+        policies: Descriptions of the freshness policies, by asset.
     """
 
     instance: DagsterInstance
     ui: str
-    promises: Mapping[str, str]
+    policies: Mapping[str, str]
 
     def observe(self, event: Event) -> Iterator[Observation]:
-        """What one event shows."""
+        """Yields the observations in one event."""
         number, entry = event
         seen = {"id": str(number), "since": _time(entry.timestamp)}
         match entry.dagster_event_type:
@@ -44,7 +45,7 @@ class Observer:
             case Kind.FRESHNESS_STATE_CHANGE:
                 yield self._freshness(entry, seen)
             case Kind.ASSET_MATERIALIZATION:
-                yield from self._made(entry, seen)
+                yield from self._materialised(entry, seen)
             case Kind.RUN_SUCCESS:
                 link = self._run(entry.run_id)
                 for step in planned(self.instance, entry.run_id):
@@ -53,26 +54,26 @@ class Observer:
                 yield from self._failed_run(entry, seen)
 
     def _check(self, entry: EventLogEntry, seen: Mapping[str, Any]) -> Observation:
-        found = entry.get_dagster_event().asset_check_evaluation_data
-        asset, name = found.asset_key.to_user_string(), found.check_name
-        failing = not found.passed and found.severity == dg.AssetCheckSeverity.ERROR
+        result = entry.get_dagster_event().asset_check_evaluation_data
+        asset, name = result.asset_key.to_user_string(), result.check_name
+        failing = not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
         return Observation(
             **seen,
-            key=f"check:{asset}:{name}:{found.partition or ''}",
+            key=f"check:{asset}:{name}:{result.partition or ''}",
             kind="check",
             state="failing" if failing else "well",
-            title=f"{name} of {_of(asset, found.partition)}",
-            text=(found.description or "")[:LONGEST],
-            numbers=_numbers(found.metadata),
-            link=self._asset(found.asset_key, f"view=checks&checkDetail={quote(name)}"),
+            title=f"{name} of {_of(asset, result.partition)}",
+            text=(result.description or "")[:MAX_TEXT],
+            numbers=_numbers(result.metadata),
+            link=self._asset(result.asset_key, f"view=checks&checkDetail={quote(name)}"),
             runbook=runbooks.of_check(asset, name),
         )
 
     def _freshness(self, entry: EventLogEntry, seen: Mapping[str, Any]) -> Observation:
         change: Any = entry.get_dagster_event().event_specific_data
         asset, state = change.key.to_user_string(), change.new_state.value
-        made = self.instance.get_latest_materialization_event(change.key)
-        last = f"{_time(made.timestamp):%Y-%m-%d %H:%M:%S} UTC" if made else "never"
+        latest = self.instance.get_latest_materialization_event(change.key)
+        time = f"{_time(latest.timestamp):%Y-%m-%d %H:%M:%S} UTC" if latest else "never"
         return Observation(
             **{**seen, "since": _time(change.state_change_timestamp)},
             key=f"freshness:{asset}",
@@ -80,26 +81,30 @@ class Observer:
             state="failing" if state == "FAIL" else "well",
             title=f"freshness of {asset}",
             text=f"The freshness of {asset} went from {change.previous_state.value} to {state}.",
-            numbers={"promised": self.promises.get(asset, "nothing"), "last made": last},
+            numbers={
+                "freshness policy": self.policies.get(asset, "none"),
+                "last materialised": time,
+            },
             link=self._asset(change.key, "view=overview"),
             runbook=runbooks.of_freshness(asset),
         )
 
-    def _made(self, entry: EventLogEntry, seen: Mapping[str, Any]) -> Iterator[Observation]:
-        made = entry.asset_materialization
-        assert made is not None
-        asset, link = made.asset_key.to_user_string(), self._asset(made.asset_key, "view=overview")
+    def _materialised(self, entry: EventLogEntry, seen: Mapping[str, Any]) -> Iterator[Observation]:
+        event = entry.asset_materialization
+        assert event is not None
+        asset = event.asset_key.to_user_string()
+        link = self._asset(event.asset_key, "view=overview")
         if entry.step_key:
-            yield _well(entry.step_key, made.partition, link, seen)
-        for action, title, text in _decisions(asset, made):
+            yield _well(entry.step_key, event.partition, link, seen)
+        for action, title, text in _decisions(asset, event):
             yield Observation(
                 **seen,
                 key=f"{action}:{asset}",
                 kind="decision",
                 state="notice",
                 title=title,
-                text=text[:LONGEST],
-                numbers=_numbers(made.metadata),
+                text=text[:MAX_TEXT],
+                numbers=_numbers(event.metadata),
                 link=link,
                 runbook=runbooks.of_decision(action),
             )
@@ -109,14 +114,14 @@ class Observer:
         if run is None or run.tags.get(WILL_RETRY) == "true":
             return
         attempts = int(run.tags.get(RETRY_NUMBER, 0)) + 1
-        for step, why in failures(self.instance, entry):
+        for step, reason in failures(self.instance, entry):
             yield Observation(
                 **seen,
                 key=_run_key(step.key, step.partition),
                 kind="run",
                 state="failing",
                 title=f"run failed at {_of(', '.join(step.assets), step.partition)}",
-                text=why[:LONGEST],
+                text=reason[:MAX_TEXT],
                 numbers={"run": entry.run_id, "attempts": attempts},
                 link=self._run(entry.run_id),
                 runbook=runbooks.of_run(),
@@ -136,7 +141,7 @@ def _well(step: str, partition: str | None, link: str, seen: Mapping[str, Any]) 
         kind="run",
         state="well",
         title=f"run of {_of(step, partition)}",
-        text="A later run made it.",
+        text="A later run succeeded.",
         link=link,
     )
 
@@ -145,31 +150,31 @@ def _run_key(step: str, partition: str | None) -> str:
     return f"run:{step}:{partition or ''}"
 
 
-def _decisions(asset: str, made: dg.AssetMaterialization) -> Iterator[tuple[str, str, str]]:
-    """Action, title and text of what was decided when an asset was made."""
-    said = {name: value.value for name, value in made.metadata.items()}
-    if said.get("override_by"):
-        text = f"{said['override_by']}: {said.get('override_reason', '')}"
-        yield "override", f"shut gate overridden for {_of(asset, made.partition)}", text
-    if asset == PROMOTED and (action := said.get("action")) in MOVES:
-        text = f"{said.get('approved_by', '')}: {said.get('reason', '')}"
+def _decisions(asset: str, event: dg.AssetMaterialization) -> Iterator[tuple[str, str, str]]:
+    """Yields action, title and text of each decision that a materialisation records."""
+    values = {name: value.value for name, value in event.metadata.items()}
+    if values.get("override_by"):
+        text = f"{values['override_by']}: {values.get('override_reason', '')}"
+        yield "override", f"closed gate overridden for {_of(asset, event.partition)}", text
+    if asset == PROMOTED and (action := values.get("action")) in MOVES:
+        text = f"{values.get('approved_by', '')}: {values.get('reason', '')}"
         yield str(action), f"{action} of the champion", text
     if asset == REASONS:
-        yield "retraining", "the model is to be trained again", made.description or ""
+        yield "retraining", "the model is to be trained again", event.description or ""
 
 
 def _numbers(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, Number]:
-    """What of metadata is short enough for a message."""
+    """Returns the metadata that is short enough for a message."""
     values = {name: value.value for name, value in metadata.items() if "/" not in name}
     return {
         name: value if _plain(value) else str(value)
         for name, value in values.items()
-        if isinstance(value, int | float) or (isinstance(value, str) and len(value) <= SHORT)
+        if isinstance(value, int | float) or (isinstance(value, str) and len(value) <= MAX_VALUE)
     }
 
 
 def _plain(value: float | int | str) -> bool:
-    """A value that comes back from JSON as it was."""
+    """Returns whether JSON keeps a value as it is."""
     return not isinstance(value, bool) and not (isinstance(value, float) and not isfinite(value))
 
 

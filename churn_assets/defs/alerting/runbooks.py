@@ -1,4 +1,4 @@
-"""Which runbook helps with what; the runbooks are sections of docs/operations.md."""
+"""Runbook of each incident; the runbooks are sections of docs/operations.md."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ OF_ASSET: Mapping[str, str] = {
     "drift_report": DRIFT,
     "churn_bento": DEFECT,
 }
-"""For the checks of an asset."""
+"""Runbook for the checks of an asset."""
 
 OF_CHECK: Mapping[str, str] = {
     "performance_holds": WORSE,
@@ -31,28 +31,28 @@ OF_CHECK: Mapping[str, str] = {
     "approval_recorded": AUDIT,
     "every_customer_scored": FAILED,
 }
-"""For checks that another runbook helps with than their asset's."""
+"""Runbook for checks that need another runbook than their asset's."""
 
 OF_SOURCE = {"customer_deliveries", "label_deliveries", "raw_customers", "churn_labels"}
 
 
 def of_check(asset: str, name: str) -> str:
-    """The runbook for a failed check."""
+    """Returns the runbook for a failed check."""
     return _anchor(OF_CHECK.get(name) or OF_ASSET.get(asset, FAILED))
 
 
 def of_freshness(asset: str) -> str:
-    """The runbook for an asset that is less fresh than promised."""
+    """Returns the runbook for an asset that fails its freshness policy."""
     return _anchor(LATE if asset in OF_SOURCE else STALE)
 
 
 def of_run() -> str:
-    """The runbook for a failed run."""
+    """Returns the runbook for a failed run."""
     return _anchor(FAILED)
 
 
 def of_decision(action: str) -> str:
-    """The runbook for a decision that people are told of: how to look into it, and undo it."""
+    """Returns the runbook for a reported decision: how to examine it, and how to undo it."""
     return _anchor({"retraining": DRIFT, "override": CONTRACT}.get(action, ROLLBACK))
 
 

@@ -1,1 +1,1 @@
-"""The assets, one file a stage: an asset, its checks, and how its step runs."""
+"""Assets, one module per stage: the assets, their checks and their steps."""

@@ -1,4 +1,4 @@
-"""Sixth stage: the bento, which takes the model to where it is asked."""
+"""Sixth stage: the bento, which packages the champion for serving."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,23 +10,25 @@ from churn_assets.adapters.bentos import BentoStore, BuiltBento
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.records import BentoRecord, ModelRecord, PromotedModel, model_card
 from churn_assets.adapters.serving import predictions, serving
+from churn_assets.adapters.training_rows import training_set_of
 from churn_assets.contracts.card import ModelCard
-from churn_assets.contracts.schemas import typed
+from churn_assets.contracts.contract import Contract
 from churn_assets.core.data.features import model_columns, requests
 from churn_assets.core.data.quality import answers_as_the_model
-from churn_assets.core.data.splitting import TEST, of_split
+from churn_assets.core.data.splitting import TEST, rows_of_split
+from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import check, results
-from churn_assets.defs.gates.gates import GatedConfig, require_open
+from churn_assets.defs.gates.gates import require_open
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
 
 BENTO = "churn_bento"
-ASKED_ROWS = 200
+REQUESTED_ROWS = 200
 SHOWN_METRICS = ("roc_auc", "log_loss", "accuracy")
 
 CHECKS = [
     check(BENTO, "bento_answers_as_the_model",
-          "Served for real, the bento gives the scorer's probabilities.", blocking=True),
+          "The bento, served over HTTP, returns the scorer's probabilities.", blocking=True),
 ]  # fmt: skip
 
 
@@ -36,7 +38,6 @@ def definitions(platform: Platform) -> dg.Definitions:
 
     @dg.asset(
         name=BENTO,
-        ins={"promoted_model": dg.AssetIn("promoted_model")},
         check_specs=CHECKS,
         retry_policy=platform.retries,
         output_required=False,
@@ -46,8 +47,8 @@ def definitions(platform: Platform) -> dg.Definitions:
         kinds={"bentoml"},
         code_version=platform.code_version(3),
         description=(
-            "The service, the contract, the scorer of the champion and the one to fall back on, "
-            "in the bento store and as a `.bento` archive."
+            "The bento with the service, the contract, the champion's scorer and the fallback "
+            "scorer, in the bento store and as a `.bento` archive."
         ),
     )
     def churn_bento(
@@ -65,39 +66,35 @@ def definitions(platform: Platform) -> dg.Definitions:
         champion = promoted_model.model
         mlflow.connect()
         scorer = load_scorer(champion)
-        version = champion.table_versions["training_set"]
-        training_set = typed(lake.read("training_set", version=version), contract)
-        test = of_split(training_set, TEST)
+        test = rows_of_split(training_set_of(champion, lake, contract), TEST)
         probabilities = scorer.score(model_columns(test, contract))
+        run_id = context.run.run_id
+        report, fallback = load_report(champion), load_fallback(champion)
         card = model_card(
-            champion,
-            load_report(champion),
-            contract,
-            probabilities,
-            dagster_run_id=context.run.run_id,
-            built_at=datetime.now(UTC),
-        )
+            champion, report, contract, probabilities,
+            dagster_run_id=run_id, built_at=datetime.now(UTC),
+        )  # fmt: skip
         with bentos.staged(
-            scorer=scorer,
-            fallback=load_fallback(champion),
-            card=card,
-            contract=contract,
-            labels={
-                "dagster_run": context.run.run_id,
-                "mlflow_run": champion.run_id,
-                "contract": f"{contract.name}-{contract.version}",
-            },
-            export_to=platform.home / "archives",
-        ) as staged:
+            scorer=scorer, fallback=fallback, card=card, contract=contract,
+            labels=_labels(champion, contract, run_id), export_to=platform.home / "archives",
+        ) as staged:  # fmt: skip
             with serving(str(staged.built.archive), bentos.home) as url:
-                answers = predictions(url, requests(test.head(ASKED_ROWS), contract))
-            verdict = answers_as_the_model(answers, probabilities[:ASKED_ROWS])
+                served = predictions(url, requests(test.head(REQUESTED_ROWS), contract))
+            verdict = answers_as_the_model(served, probabilities[:REQUESTED_ROWS])
             built = staged.publish() if verdict.passed else None
         if built:
             yield _published(built, champion, card, bentos)
         yield from results(BENTO, {"bento_answers_as_the_model": verdict})
 
     return dg.Definitions(assets=[churn_bento])
+
+
+def _labels(model: ModelRecord, contract: Contract, dagster_run_id: str) -> dict[str, str]:
+    return {
+        "dagster_run": dagster_run_id,
+        "mlflow_run": model.run_id,
+        "contract": f"{contract.name}-{contract.version}",
+    }
 
 
 def _published(

@@ -1,4 +1,4 @@
-"""Fourth stage: how good the model is on customers it never saw."""
+"""Fourth stage: evaluation of the model on customers it was not trained on."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,13 +9,14 @@ from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.records import ModelRecord
 from churn_assets.adapters.reports.markdown import evaluation_table
-from churn_assets.contracts.schemas import typed
+from churn_assets.adapters.training_rows import training_set_of
 from churn_assets.core.data.features import model_columns
-from churn_assets.core.data.splitting import TEST, TRAINING, of_split
+from churn_assets.core.data.splitting import TEST, TRAINING, rows_of_split
 from churn_assets.core.evaluation.evaluation import About, EvaluationReport, evaluate
 from churn_assets.core.modelling.baseline import fit_baseline
+from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import check, results
-from churn_assets.defs.gates.gates import GatedConfig, require_open
+from churn_assets.defs.gates.gates import require_open
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
 
@@ -23,9 +24,9 @@ REPORT = "evaluation_report"
 
 CHECKS = [
     check(REPORT, "auc_above_floor", "The model ranks customers well enough.", blocking=True),
-    check(REPORT, "well_calibrated", "Probabilities mean what they say."),
+    check(REPORT, "well_calibrated", "Predicted probabilities match observed churn rates."),
     check(REPORT, "no_weak_slice", "No group of customers is ranked badly."),
-    check(REPORT, "beats_simple_baseline", "The model beats a table of rates by one column."),
+    check(REPORT, "beats_simple_baseline", "The model beats a table of churn rates by one column."),
 ]
 
 
@@ -38,15 +39,14 @@ def definitions(platform: Platform) -> dg.Definitions:
         check_specs=CHECKS,
         retry_policy=platform.retries,
         io_manager_key="documents",
-        ins={"churn_model": dg.AssetIn("churn_model")},
         deps=["training_set"],
         group_name="model",
         owners=[OWNER],
         kinds={"scikitlearn", "html"},
         code_version=platform.code_version(2),
         description=(
-            "Metrics of the model on the test rows with 95% intervals, by slice, against a simple "
-            "baseline, in money: as JSON and as one HTML page."
+            "Metrics of the model on the test rows with 95% intervals: overall, by slice, against "
+            "a simple baseline, and in money. Stored as JSON and as one HTML page."
         ),
     )
     def evaluation_report(
@@ -61,12 +61,10 @@ def definitions(platform: Platform) -> dg.Definitions:
 
         require_open(context, config, audit)
         mlflow.connect()
-        # The very version that the model was made from: another may have other test rows.
-        version = churn_model.table_versions["training_set"]
-        training_set = typed(lake.read("training_set", version=version), contract)
-        test = of_split(training_set, TEST)
+        training_set = training_set_of(churn_model, lake, contract)
+        test = rows_of_split(training_set, TEST)
         scorer = load_scorer(churn_model)
-        baseline = fit_baseline(of_split(training_set, TRAINING), contract)
+        baseline = fit_baseline(rows_of_split(training_set, TRAINING), contract)
         report = evaluate(
             test,
             scorer.score(model_columns(test, contract)),
@@ -84,7 +82,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         )
         values = {f"test_{k}": m.value for k, m in report.metrics.items() if m.value is not None}
         log_to_run(churn_model, values, {REPORT_FILE: report.model_dump_json()})
-        yield dg.Output(report, metadata=_shown(report, values))
+        yield dg.Output(report, metadata=_metadata(report, values))
         yield from results(REPORT, report.verdicts, warn=_not_blocking())
 
     return dg.Definitions(assets=[evaluation_report])
@@ -94,7 +92,7 @@ def _not_blocking() -> list[str]:
     return [spec.name for spec in CHECKS if not spec.blocking]
 
 
-def _shown(report: EvaluationReport, values: dict[str, float]) -> dict[str, Any]:
+def _metadata(report: EvaluationReport, values: dict[str, float]) -> dict[str, Any]:
     return {
         "summary": dg.MetadataValue.md(evaluation_table(report)),
         "model_version": report.about.model_version,

@@ -1,28 +1,28 @@
-"""Fifth stage: the challenger becomes the champion where it has earned it, or a person says so."""
+"""Fifth stage: promotion of the challenger to champion, by policy or by a person."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
-from churn_assets.adapters.audit import AuditLog
+from churn_assets.adapters.audit import AuditLog, remembered_hash
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.records import ModelRecord, PromotedModel
 from churn_assets.adapters.reports.promotion import comparison_table
 from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.defs.gates.approval import PromotionConfig
 from churn_assets.defs.gates.checks import GateError, check, results
-from churn_assets.defs.gates.decision import Decision, PromotionConfig
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
 
 PROMOTED = "promoted_model"
 
 CHECKS = [
-    check(PROMOTED, "approval_recorded", "The champion is the one that the audit log says.",
+    check(PROMOTED, "approval_recorded", "The champion's alias is at the version in the audit log.",
           blocking=True),
-    check(PROMOTED, "audit_chain_unbroken", "Every entry of the audit log is as it was written.",
+    check(PROMOTED, "audit_chain_unbroken", "No entry of the audit log was altered or removed.",
           blocking=True),
-    check(PROMOTED, "challenger_earned_promotion", "The newest model passed its policy."),
+    check(PROMOTED, "challenger_earned_promotion", "The newest model meets its promotion policy."),
 ]  # fmt: skip
 
 
@@ -31,10 +31,6 @@ def definitions(platform: Platform) -> dg.Definitions:
 
     @dg.asset(
         name=PROMOTED,
-        ins={
-            "churn_model": dg.AssetIn("churn_model"),
-            "evaluation_report": dg.AssetIn("evaluation_report"),
-        },
         check_specs=CHECKS,
         retry_policy=platform.retries,
         output_required=False,
@@ -44,9 +40,9 @@ def definitions(platform: Platform) -> dg.Definitions:
         kinds={"mlflow"},
         code_version=platform.code_version(1),
         description=(
-            "The version that serves and scores: the champion, and how it came to be that. A "
-            "challenger must earn it by its policy, on the same test rows. `rollback` in the run "
-            "config brings back the version before."
+            "The champion: the version that serves and scores, and the decision that made it the "
+            "champion. A challenger must meet its policy, on the same test rows. `rollback` in "
+            "the run config brings back the version before."
         ),
     )
     def promoted_model(
@@ -59,27 +55,31 @@ def definitions(platform: Platform) -> dg.Definitions:
         audit: dg.ResourceParam[AuditLog],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[PromotedModel]]:
         from churn_assets.adapters.promotions import recorded
+        from churn_assets.defs.gates.decision import challenge, repair_aliases, roll_back, verify
 
         mlflow.connect()
-        decision = Decision(context, config, audit, platform)
-        outcome = None
-        if fault := decision.fault():
-            if to_do := decision.how_to_mend(fault):
-                yield from results(PROMOTED, fault)
-                raise GateError(description=to_do, allow_retries=False)
-            outcome = decision.mend(fault)
+        name = platform.model_name
+        anchor = _anchor(platform)
+        fault = verify(context, config, audit, name, anchor)
+        if fault and fault.to_do:
+            yield from results(PROMOTED, {fault.check: fault.verdict})
+            raise GateError(description=fault.to_do, allow_retries=False)
+        if fault:
+            outcome = repair_aliases(context, config, audit, name, anchor, fault)
         if config.rollback:
-            outcome = decision.roll_back()
-        elif outcome is None:
-            outcome = decision.challenge(churn_model, evaluation_report, lake)
+            outcome = roll_back(context, config, audit, platform, anchor)
+        elif fault is None:
+            outcome = challenge(
+                context, config, audit, platform, anchor, churn_model, evaluation_report, lake
+            )
         if outcome.waits_for:
             yield from results(PROMOTED, {"challenger_earned_promotion": outcome.earned})
             raise GateError(description=outcome.waits_for, allow_retries=False)
         if outcome.promoted:
-            yield dg.Output(outcome.promoted, metadata=_shown(outcome.promoted))
+            yield dg.Output(outcome.promoted, metadata=_metadata(outcome.promoted))
         verdicts = {
-            "approval_recorded": recorded(audit, platform.model_name),
-            "audit_chain_unbroken": audit.verify(decision.anchor),
+            "approval_recorded": recorded(audit, name),
+            "audit_chain_unbroken": audit.verify(_anchor(platform)),
             "challenger_earned_promotion": outcome.earned,
         }
         yield from results(PROMOTED, verdicts)
@@ -87,22 +87,27 @@ def definitions(platform: Platform) -> dg.Definitions:
     return dg.Definitions(assets=[promoted_model])
 
 
-def _shown(made: PromotedModel) -> dict[str, Any]:
+def _anchor(platform: Platform) -> str:
+    """Returns the hash of the audit entry that the stored record of the champion names."""
+    return remembered_hash(platform.reports / f"{PROMOTED}.json")
+
+
+def _metadata(promoted: PromotedModel) -> dict[str, Any]:
     shown = {
-        "action": made.action,
-        "policy": made.policy or "none",
-        "from": made.previous.version if made.previous else "none",
-        "to": made.model.version,
-        "model_version": made.model.version,
-        "approved_by": made.approved_by,
-        "reason": made.reason,
-        "mlflow_run_id": made.model.run_id,
-        "audit_hash": made.audit_hash,
+        "action": promoted.action,
+        "policy": promoted.policy or "none",
+        "from": promoted.previous.version if promoted.previous else "none",
+        "to": promoted.model.version,
+        "model_version": promoted.model.version,
+        "approved_by": promoted.approved_by,
+        "reason": promoted.reason,
+        "mlflow_run_id": promoted.model.run_id,
+        "audit_hash": promoted.audit_hash,
     }
-    if made.comparison is None:
+    if promoted.comparison is None:
         return shown
     return shown | {
-        "comparison": dg.MetadataValue.md(comparison_table(made.comparison)),
-        "auc_gained": made.comparison.auc_gained.value,
-        "profit_gained": made.comparison.profit_gained.value,
+        "comparison": dg.MetadataValue.md(comparison_table(promoted.comparison)),
+        "auc_gained": promoted.comparison.auc_gained.value,
+        "profit_gained": promoted.comparison.profit_gained.value,
     }

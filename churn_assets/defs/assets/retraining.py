@@ -1,7 +1,7 @@
-"""Reasons to train again: an asset outside the graph, and the sensor that reports them.
+"""Reasons to train again: an external asset whose events a sensor reports.
 
-The reasons of a training are the events since the training before it, so that everything about a
-decision stands in the event log: what was found, when, and what came of it.
+The reasons of a training are the events since the previous training. So the event log holds
+everything about a decision: the reasons, their time, and the training that followed.
 """
 
 from collections import defaultdict
@@ -10,26 +10,29 @@ from datetime import UTC, datetime
 
 import dagster as dg
 from dagster import DagsterInstance
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from pydantic import TypeAdapter
 
 from churn_assets.core.monitoring.drift import RETRAINING_CHECKS
 from churn_assets.core.monitoring.retraining import Kind, Reason, TrainedAt, cooled_down, reasons
+from churn_assets.defs.platform.dagster_internals import (
+    IN_PROGRESS_RUN_STATUSES,
+    PartitionKeyFilter,
+)
 from churn_assets.defs.platform.platform import OWNER, Platform
 
 REASONS = "retraining_reasons"
 MODEL, DRIFT = "churn_model", "drift_report"
 TAG = "churn/retraining_reasons"
-"""Of the run that trains."""
+"""Tag of the run that trains."""
 
-KEPT_EVENTS = 1_000
+MAX_EVENTS = 1_000
+"""Number of latest events that are read."""
 
 _REASONS = TypeAdapter(tuple[Reason, ...])
 
 
 def definitions(platform: Platform) -> dg.Definitions:
-    """The external asset `retraining_reasons`, and the sensor of the same name."""
+    """Returns the external asset `retraining_reasons`."""
     spec = dg.AssetSpec(
         REASONS,
         group_name="model",
@@ -40,26 +43,13 @@ def definitions(platform: Platform) -> dg.Definitions:
             "checks that failed in the latest month, or the age of the model."
         ),
     )
-
-    @dg.sensor(
-        name=REASONS,
-        minimum_interval_seconds=platform.settings.automation.interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Looks for reasons to train again that were not answered yet.",
-    )
-    def retraining(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        found = open_reasons(platform, context.instance, datetime.now(UTC))
-        if isinstance(found, str):
-            return dg.SkipReason(found)
-        return dg.SensorResult(asset_events=[event_of(found)])
-
-    return dg.Definitions(assets=[spec], sensors=[retraining])
+    return dg.Definitions(assets=[spec])
 
 
 def open_reasons(
     platform: Platform, instance: DagsterInstance, now: datetime
 ) -> tuple[Reason, ...] | str:
-    """Reasons to train again now that no event holds yet, or why there are none."""
+    """Returns the reasons to train again that no event holds yet, or why there are none."""
     model = _newest_model(instance)
     if model is None:
         return "no model was trained yet"
@@ -68,55 +58,55 @@ def open_reasons(
     known = {reason.key for event in _events(instance) for reason in event}
     if _in_training(instance):
         return "a model is being trained"
-    found = [r for r in reasons(model, month, failed, policy, now) if r.key not in known]
-    if not found:
+    new = [r for r in reasons(model, month, failed, policy, now) if r.key not in known]
+    if not new:
         return "no reason"
     if not cooled_down(model, policy, now):
-        waits = ", ".join(reason.key for reason in found)
+        waits = ", ".join(reason.key for reason in new)
         return f"{waits}: waits until {policy.cool_down_days:g} days after the last training"
-    return tuple(found)
+    return tuple(new)
 
 
-def event_of(found: Sequence[Reason]) -> dg.AssetMaterialization:
-    """The event that asks for a training."""
+def event_of(new: Sequence[Reason]) -> dg.AssetMaterialization:
+    """Returns the event that requests a training."""
     return dg.AssetMaterialization(
         REASONS,
-        description="; ".join(f"{reason.key}: {reason.text}" for reason in found),
+        description="; ".join(f"{reason.key}: {reason.text}" for reason in new),
         metadata={
-            "reasons": dg.MetadataValue.json([reason.model_dump() for reason in found]),
-            **{reason.key: reason.text for reason in found},
+            "reasons": dg.MetadataValue.json([reason.model_dump() for reason in new]),
+            **{reason.key: reason.text for reason in new},
         },
     )
 
 
 def reasons_of_run(context: dg.AssetExecutionContext) -> tuple[str, ...]:
-    """The reasons that a training answers, as text; they become a tag of its run."""
-    found = tuple(f"{reason.key}: {reason.text}" for reason in answered(context.instance))
-    if not found and _newest_model(context.instance) is None:
-        found = ("first: there was no model yet",)
-    if found:
-        context.instance.add_run_tags(context.run.run_id, {TAG: "; ".join(found)})
-    return found
+    """Returns the reasons of a training as text, and writes them to a tag of its run."""
+    texts = tuple(f"{reason.key}: {reason.text}" for reason in pending_reasons(context.instance))
+    if not texts and _newest_model(context.instance) is None:
+        texts = ("first: there was no model yet",)
+    if texts:
+        context.instance.add_run_tags(context.run.run_id, {TAG: "; ".join(texts)})
+    return texts
 
 
-def answered(instance: DagsterInstance) -> tuple[Reason, ...]:
-    """The reasons that a training which begins now answers: all since the training before it."""
+def pending_reasons(instance: DagsterInstance) -> tuple[Reason, ...]:
+    """Returns the reasons reported since the last training, which are those of the next one."""
     trained = instance.get_latest_materialization_event(dg.AssetKey(MODEL))
     since = trained.timestamp if trained else 0.0
     records = _records(instance)
-    events = [_of(record) for record in records if record.timestamp > since]
+    events = [_reasons_of(record) for record in records if record.timestamp > since]
     return tuple(reason for event in events for reason in event)
 
 
 def _records(instance: DagsterInstance) -> Sequence[dg.EventLogRecord]:
-    return instance.fetch_materializations(dg.AssetKey(REASONS), limit=KEPT_EVENTS).records
+    return instance.fetch_materializations(dg.AssetKey(REASONS), limit=MAX_EVENTS).records
 
 
 def _events(instance: DagsterInstance) -> list[tuple[Reason, ...]]:
-    return [_of(record) for record in _records(instance)]
+    return [_reasons_of(record) for record in _records(instance)]
 
 
-def _of(record: dg.EventLogRecord) -> tuple[Reason, ...]:
+def _reasons_of(record: dg.EventLogRecord) -> tuple[Reason, ...]:
     event = record.asset_materialization
     assert event is not None
     return _REASONS.validate_python(event.metadata["reasons"].value)
@@ -137,7 +127,7 @@ def _newest_model(instance: DagsterInstance) -> TrainedAt | None:
 
 
 def _failed_checks(instance: DagsterInstance) -> tuple[str, dict[Kind, list[str]]]:
-    """The latest month with a drift report, and what its failed checks say."""
+    """Returns the latest month with a drift report, and the results of its failed checks."""
     key = dg.AssetKey(DRIFT)
     month = max(instance.get_materialized_partitions(key), default="")
     keys = {dg.AssetCheckKey(key, name): kind for name, kind in RETRAINING_CHECKS.items()}
@@ -147,7 +137,7 @@ def _failed_checks(instance: DagsterInstance) -> tuple[str, dict[Kind, list[str]
     failed: dict[Kind, list[str]] = defaultdict(list)
     for check_key, record in latest.items():
         event = record.event.dagster_event if record.event else None
-        found = event.event_specific_data if event else None
-        if isinstance(found, dg.AssetCheckEvaluation) and not found.passed:
-            failed[keys[check_key]].append(f"{check_key.name}: {found.description}")
+        result = event.event_specific_data if event else None
+        if isinstance(result, dg.AssetCheckEvaluation) and not result.passed:
+            failed[keys[check_key]].append(f"{check_key.name}: {result.description}")
     return month, dict(failed)

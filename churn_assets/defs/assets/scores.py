@@ -9,65 +9,54 @@ import pandas as pd
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import PROVENANCE, Lake
 from churn_assets.adapters.records import ModelRecord, PromotedModel
-from churn_assets.contracts.schemas import typed
+from churn_assets.adapters.training_rows import training_set_of
 from churn_assets.core.data.features import model_columns
-from churn_assets.core.data.splitting import TEST, of_split
+from churn_assets.core.data.splitting import TEST, rows_of_split
 from churn_assets.core.scoring import scores as core
+from churn_assets.defs.gates.approval import GatedConfig, may_override
 from churn_assets.defs.gates.checks import all_passed, check, results
-from churn_assets.defs.gates.gates import GatedConfig, by_a_daemon, require_open
+from churn_assets.defs.gates.gates import require_open
 from churn_assets.defs.platform.metadata import column_schema
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
 
 SCORES = "customer_scores"
+COLUMNS = ("month", core.PROBABILITY, "risk_category", "expected_value", "rank", core.VERSION)
+"""Columns beside the customer's id."""
 
 
 class ScoresConfig(GatedConfig):
-    """How to score."""
+    """Run config of `customer_scores`."""
 
     rescore: bool = False
-    """Score a month that was delivered with the present champion, not with the version that it was
-    delivered with; needs `override_reason` and `override_by`, and is written to the audit log."""
+    """Scores a delivered month with the current champion, not with the version that scored it
+    before; needs `override_reason` and `override_by`, and is written to the audit log."""
 
 
 def definitions(platform: Platform) -> dg.Definitions:
     """`customer_scores`, with its checks."""
     contract, limits = platform.contract, platform.settings.limits
     months = platform.closed_months
-    specs = [
-        check(SCORES, "every_customer_scored", "Each customer has one score.",
-              blocking=True, partitions_def=months),
-        check(SCORES, "score_distribution_as_tested",
-              "Scores spread as on the model's test rows.", partitions_def=months),
-    ]  # fmt: skip
+    specs = _checks(months)
 
     @dg.asset(
         name=SCORES,
-        ins={
-            "validated_features": dg.AssetIn("validated_features"),
-            "promoted_model": dg.AssetIn("promoted_model"),
-        },
         partitions_def=months,
         check_specs=specs,
         retry_policy=platform.retries,
         output_required=False,
-        # Its columns are not the contract's, whatever they are called.
+        # The contract's dtypes do not apply to columns that happen to have the same name.
         io_manager_key="text_tables",
         group_name="serving",
         owners=[OWNER],
         kinds={"deltalake", "numpy"},
         code_version=platform.code_version(1),
-        metadata=column_schema(
-            contract,
-            (contract.id,),
-            platform=("month", core.PROBABILITY, "risk_category", "expected_value", "rank",
-                      core.VERSION),
-        ),
+        metadata=column_schema(contract, (contract.id,), platform=COLUMNS),
         description=(
-            "One row is one customer of the month: the champion's probability, risk category, what "
-            "an offer is worth, rank. A month that was delivered keeps its model version."
+            "One row is one customer of the month: the champion's probability, risk category, "
+            "expected value of an offer, rank. A delivered month keeps its model version."
         ),
-    )  # fmt: skip
+    )
     def customer_scores(
         context: dg.AssetExecutionContext,
         config: ScoresConfig,
@@ -86,7 +75,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         scores = core.customer_scores(validated_features, scorer, contract, model.version)
         version = model.table_versions["training_set"]
         scores.attrs[PROVENANCE] = {**validated_features.attrs[PROVENANCE], "training_set": version}
-        test = of_split(typed(lake.read("training_set", version=version), contract), TEST)
+        test = rows_of_split(training_set_of(model, lake, contract), TEST)
         tested = scorer.score(model_columns(test, contract))
         drift = core.prediction_drift(scores[core.PROBABILITY], tested)
         verdicts = {
@@ -103,8 +92,17 @@ def definitions(platform: Platform) -> dg.Definitions:
     return dg.Definitions(assets=[customer_scores])
 
 
+def _checks(months: dg.PartitionsDefinition[Any]) -> list[dg.AssetCheckSpec]:
+    return [
+        check(SCORES, "every_customer_scored", "Each customer has one score.",
+              blocking=True, partitions_def=months),
+        check(SCORES, "score_distribution_as_tested",
+              "The scores are distributed as on the model's test rows.", partitions_def=months),
+    ]  # fmt: skip
+
+
 def delivered_version(lake: Lake, month: str) -> str | None:
-    """The model version that a month was scored with; None where it was not scored."""
+    """Returns the model version that a month was scored with; None where it was not scored."""
     if month not in lake.months(SCORES):
         return None
     return str(lake.read(SCORES, [month])[core.VERSION].iloc[0])
@@ -117,7 +115,7 @@ def _model(
     lake: Lake,
     audit: AuditLog,
 ) -> ModelRecord:
-    """Who scores the month: the champion, or who scored it before."""
+    """Returns the model for the month: the version that scored it before, else the champion."""
     from churn_assets.adapters.registry import model_record
 
     month = context.partition_key
@@ -126,7 +124,7 @@ def _model(
         return champion
     if not config.rescore:
         return model_record(champion.name, str(before))
-    if not config.overrides or by_a_daemon(context):
+    if not may_override(context, config):
         raise dg.Failure(
             description=f"{month} was delivered with model version {before}: to score it again "
             f"with version {champion.version}, set override_reason and override_by beside rescore",

@@ -1,4 +1,4 @@
-"""First stage: what the source delivers, a month at a time."""
+"""First stage: customers and labels as the source delivers them, one month at a time."""
 
 from collections.abc import Iterator
 
@@ -17,8 +17,9 @@ from churn_assets.contracts.schemas import SOURCE_ROW, label_schema
 from churn_assets.core.data import quality
 from churn_assets.core.verdict import Verdict
 from churn_assets.defs.assets import deliveries
+from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import all_passed, check, results
-from churn_assets.defs.gates.gates import GatedConfig, require_open
+from churn_assets.defs.gates.gates import require_open
 from churn_assets.defs.platform.metadata import column_schema
 from churn_assets.defs.platform.platform import OWNER, Platform
 
@@ -38,7 +39,7 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
               blocking=True, partitions_def=months),
         check(RAW, "rows_present", "The month has customers.",
               blocking=True, partitions_def=months),
-        check(RAW, "row_count_as_usual", "About as many customers as in the months before.",
+        check(RAW, "row_count_as_usual", "There are about as many customers as in earlier months.",
               partitions_def=months),
     ]  # fmt: skip
 
@@ -72,9 +73,9 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
         except MissingColumnsError as error:
             missing = Verdict(False, str(error))
             yield from results(RAW, {"columns_of_contract_present": missing})
-            raise final(error) from error
+            raise step_error(error) from error
         except SourceError as error:
-            raise final(error) from error
+            raise step_error(error) from error
         earlier = {m: n for m, n in lake.rows_by_month(RAW).items() if m < month}
         verdicts = {
             "columns_of_contract_present": quality.columns_present(rows, contract),
@@ -92,7 +93,7 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
     contract, limits = platform.contract, platform.settings.limits
     months = platform.labelled_months
     specs = [
-        check(LABELS, "label_rate_within_bounds", "A believable share of customers left.",
+        check(LABELS, "label_rate_within_bounds", "The share of churned customers is plausible.",
               blocking=True, partitions_def=months),
         check(LABELS, "every_id_known", "Every labelled customer is in the month's snapshot.",
               blocking=True, partitions_def=months),
@@ -112,8 +113,8 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
         code_version=platform.code_version(1),
         metadata=column_schema(contract, (contract.id, contract.label)),
         description=(
-            "One row says of one customer of the month's snapshot whether that customer left "
-            f"within {contract.horizon_months} month(s). {contract.label.description}."
+            "One row is one customer of the month's snapshot, with the label: whether the customer "
+            f"left within {contract.horizon_months} month(s). {contract.label.description}."
         ),
     )
     def churn_labels(
@@ -125,12 +126,12 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
     ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
         require_open(context, config, audit)
         month = context.partition_key
-        # Read behind the gate: of a month that was never published it says more than the lake.
+        # Read after the gate, whose error about an unpublished month says more than the lake's.
         raw_customers = lake.read(RAW, [month])
         try:
             labels = source.labels(month)
         except SourceError as error:
-            raise final(error) from error
+            raise step_error(error) from error
         ids, label = contract.id.name, contract.label.name
         verdicts = {
             "label_rate_within_bounds": quality.label_rate_within_bounds(labels[label], limits),
@@ -144,8 +145,8 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
     return churn_labels
 
 
-def final(error: SourceError) -> Exception:
-    """The error itself where trying again may help, else a failure that is not tried again."""
+def step_error(error: SourceError) -> Exception:
+    """Returns the error itself if a retry may help, else a failure that is not retried."""
     if isinstance(error, SourceUnavailableError):
         return error
     return dg.Failure(description=str(error), allow_retries=False)

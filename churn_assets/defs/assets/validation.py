@@ -1,4 +1,4 @@
-"""Second stage: the rows that honour the contract, and the rows that do not."""
+"""Second stage: the rows that satisfy the contract, and quarantine for the other rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +11,9 @@ from churn_assets.adapters.lake import PROVENANCE, Lake
 from churn_assets.contracts.schemas import SOURCE_ROW
 from churn_assets.core.data import quality
 from churn_assets.core.data.validation import validate
+from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import all_passed, check, results
-from churn_assets.defs.gates.gates import GatedConfig, require_open
+from churn_assets.defs.gates.gates import require_open
 from churn_assets.defs.platform.metadata import column_schema, table
 from churn_assets.defs.platform.platform import OWNER, Platform
 
@@ -20,14 +21,15 @@ FEATURES, QUARANTINE = "validated_features", "quarantined_customers"
 
 
 def definitions(platform: Platform) -> dg.Definitions:
-    """`validated_features` and `quarantined_customers`, made by one step, with their checks."""
+    """`validated_features` and `quarantined_customers`, of one step, with their checks."""
     contract, limits = platform.contract, platform.settings.limits
     months = platform.closed_months
     specs = [
         check(FEATURES, "quarantined_share_within_limit",
-              "Few enough rows broke the contract.", blocking=True, partitions_def=months),
+              "The share of quarantined rows is within its limit.", blocking=True,
+              partitions_def=months),
         check(FEATURES, "features_honour_schema",
-              "Every row honours the contract.", blocking=True, partitions_def=months),
+              "Every row satisfies the contract.", blocking=True, partitions_def=months),
         check(FEATURES, "nulls_within_limit",
               "No feature is mostly null.", partitions_def=months),
     ]  # fmt: skip
@@ -46,7 +48,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         audit: dg.ResourceParam[AuditLog],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
         require_open(context, config, audit)
-        # Read behind the gate: of a month that was never published it says more than the lake.
+        # Read after the gate, whose error about an unpublished month says more than the lake's.
         raw_customers = lake.read("raw_customers", [context.partition_key])
         validation = validate(raw_customers, contract, context.partition_key)
         for frame in (validation.accepted, validation.quarantined):
@@ -61,7 +63,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "features_honour_schema": quality.features_honour_schema(features, contract),
             "nulls_within_limit": quality.nulls_within_limit(features, contract, limits),
         }
-        # What does not pass is not published: the month's earlier rows stay as they were.
+        # Rows that do not pass are not published: the month's earlier rows stay as they were.
         if all_passed(verdicts, specs):
             yield dg.Output(
                 features, FEATURES, metadata={"quarantined_rows": len(validation.quarantined)}
@@ -101,7 +103,7 @@ def _asset_specs(platform: Platform) -> list[dg.AssetSpec]:
             QUARANTINE,
             description=(
                 "One row is one row of the latest delivery, published or not, that broke the "
-                "contract: as it came, with every rule it broke."
+                "contract: as delivered, with every rule it broke."
             ),
             metadata={
                 **column_schema(

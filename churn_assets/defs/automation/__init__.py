@@ -1,1 +1,1 @@
-"""When the daemon makes each asset: conditions, freshness policies, sensors."""
+"""Automation of the assets: conditions, freshness policies, sensors."""

@@ -1,9 +1,9 @@
-"""When the daemon makes each asset: named conditions, each with a sentence of what it means.
+"""Automation conditions of the assets, each with a name and a sentence that explains it.
 
-Every condition has two parts. A trigger stays set from the moment its event happens until the
-asset is requested or made, so that one event leads to one request, whatever becomes of the run.
-The rest says whether the asset may be made now: what it is made from is there, nothing of that is
-on its way, and no blocking check of it failed.
+Every condition has two parts. The trigger stays set from its event until the asset is requested or
+materialised, so that one event leads to one request, whatever the result of the run. The rest says
+whether the asset may be materialised now: its inputs exist, none of them is in progress, and none
+has a failed blocking check.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,6 @@ from typing import Any
 
 import dagster as dg
 from dagster import AssetSelection, AutomationCondition
-from dagster._core.definitions.declarative_automation.automation_condition import (
-    BuiltinAutomationCondition,
-)
-from dagster._core.definitions.declarative_automation.operators import DepsAutomationCondition
 
 from churn_assets.defs.assets import (
     bentos,
@@ -31,22 +27,26 @@ from churn_assets.defs.assets import (
     validation,
 )
 from churn_assets.defs.automation.freshness import freshness_policies
+from churn_assets.defs.platform.dagster_internals import (
+    BuiltinAutomationCondition,
+    DepsAutomationCondition,
+)
 from churn_assets.defs.platform.platform import Platform
 from churn_assets.settings import Settings
 
 Condition = BuiltinAutomationCondition[Any]
 
 TWO_MONTHS = timedelta(days=62)
-"""Reaches into the month before the latest one, as its last predictions come after its close."""
+"""The window includes the month before the latest: its last predictions come after its close."""
 
 
 @dataclass(frozen=True)
 class Automation:
-    """When an asset is made of itself.
+    """Condition under which the daemon materialises an asset.
 
     Attributes:
-        name: of the condition, as the UI shows it.
-        sentence: what it means.
+        name: Name of the condition, as the UI shows it.
+        sentence: Explanation of the condition.
     """
 
     name: str
@@ -57,22 +57,8 @@ class Automation:
         return self.condition.with_label(self.name)
 
 
-def definitions(platform: Platform) -> dg.Definitions:
-    """The sensor that evaluates the conditions; it runs unless it is stopped in the UI."""
-    sensor = dg.AutomationConditionSensorDefinition(
-        "automation",
-        target=AssetSelection.all(),
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=platform.settings.automation.interval_seconds,
-        description="Asks for every asset whose condition holds.",
-        # A run a month, with the checks of that month, rather than backfills without a deadline.
-        emit_backfills=False,
-    )
-    return dg.Definitions(sensors=[sensor])
-
-
 def automated(definitions: dg.Definitions, platform: Platform) -> dg.Definitions:
-    """The definitions with the condition and the freshness policy of every asset."""
+    """Returns the definitions with the condition and the freshness policy of every asset."""
     conditions = automations(platform.settings)
     policies = freshness_policies(platform)
 
@@ -87,8 +73,8 @@ def automated(definitions: dg.Definitions, platform: Platform) -> dg.Definitions
 
 
 def automations(settings: Settings) -> Mapping[str, Automation]:
-    """The automation of every asset that the daemon makes, by the asset's name."""
-    made = {
+    """Returns the automation of every asset that the daemon materialises, by asset name."""
+    factories = {
         sources.RAW: delivered,
         sources.LABELS: delivered,
         validation.FEATURES: inputs_updated,
@@ -100,85 +86,89 @@ def automations(settings: Settings) -> Mapping[str, Automation]:
         scores.SCORES: not_scored,
         drift.REPORT: month_changed,
     }
-    found = {name: automation() for name, automation in made.items()}
-    found[traffic.TRAFFIC] = daily(settings.automation.traffic_cron)
+    by_asset = {name: create() for name, create in factories.items()}
+    by_asset[traffic.TRAFFIC] = daily(settings.automation.traffic_cron)
     if settings.promotion.approval == "auto":
-        found[promotion.PROMOTED] = model_evaluated()
-    return found
+        by_asset[promotion.PROMOTED] = model_evaluated()
+    return by_asset
 
 
 def delivered() -> Automation:
-    """For what is pulled from the source."""
+    """Condition of the assets that are pulled from the source."""
     return Automation(
-        "delivered", "The source delivered the month, for the first time or anew.", _on(_updated())
+        "delivered", "The source delivered the month, for the first time or again.", _on(_updated())
     )
 
 
 def inputs_updated() -> Automation:
-    """For what follows from its inputs alone."""
-    return Automation("inputs_updated", "Something it is made from was made anew.", _on(_updated()))
+    """Condition of the assets that follow every update of an input."""
+    return Automation("inputs_updated", "An input of the asset was materialised.", _on(_updated()))
 
 
 def settled() -> Automation:
-    """For the training set, which is made from many months."""
+    """Condition of the training set, whose inputs are many months."""
     raw, labels, features = (
         AssetSelection.assets(name) for name in (sources.RAW, sources.LABELS, validation.FEATURES)
     )
     waits = AutomationCondition.any_deps_match(
         _on_its_way() | AutomationCondition.any_deps_match(_on_its_way()).allow(raw)
     ).with_label("a_delivered_month_is_on_its_way")
-    there = AutomationCondition.any_deps_match(~AutomationCondition.missing())
+    exists = AutomationCondition.any_deps_match(~AutomationCondition.missing())
     return Automation(
         "settled",
-        "A labelled month was made anew, and no delivered month is still on its way.",
-        _on(_updated(), ready=there.allow(labels) & there.allow(features) & ~waits),
+        "Features or labels of a month were materialised, and no delivered month is still pending.",
+        _on(_updated(), ready=exists.allow(labels) & exists.allow(features) & ~waits),
     )
 
 
 def reason_to_train() -> Automation:
-    """For the model: never merely because there is newer data."""
+    """Condition of the model: newer data alone does not lead to a training."""
     reason = AssetSelection.assets(retraining.REASONS)
-    asked = AutomationCondition.any_deps_match(AutomationCondition.newly_updated()).allow(reason)
+    reported = AutomationCondition.any_deps_match(AutomationCondition.newly_updated()).allow(reason)
     return Automation(
         "reason_to_train",
-        "There is no model yet, or a reason to train again was found.",
-        _on(asked, ready=~AutomationCondition.any_deps_missing().ignore(reason)),
+        "There is no model yet, or a reason to train again was reported.",
+        _on(reported, ready=~AutomationCondition.any_deps_missing().ignore(reason)),
     )
 
 
 def model_trained() -> Automation:
-    """For the evaluation, which is of the very rows that its model was made from."""
+    """Condition of the evaluation, which reads the rows of its model and ignores newer rows."""
     rows = AssetSelection.assets(training.ROWS)
     return Automation("model_trained", "A model was trained.", _on(_updated().ignore(rows)))
 
 
 def model_evaluated() -> Automation:
-    """For the promotion."""
+    """Condition of the promotion."""
     return Automation(
         "model_evaluated",
-        "A challenger was evaluated; whether it has earned it is decided in the run.",
+        "A challenger was evaluated; the run decides whether it is promoted.",
         _on(_updated().allow(AssetSelection.assets(evaluation.REPORT))),
     )
 
 
 def not_scored() -> Automation:
-    """For the scores: another champion does not write delivered months anew."""
+    """Condition of the scores: a new champion does not score delivered months again."""
     champion = AssetSelection.assets(promotion.PROMOTED)
     return Automation(
         "not_scored",
-        "The month has no scores yet, or its features were made anew.",
+        "The month has no scores yet, or its features were materialised again.",
         _on(_updated().ignore(champion)),
     )
 
 
 def month_changed() -> Automation:
-    """For the drift report. Labels come a horizon later: it waits for those that came already."""
+    """Condition of the drift report.
+
+    The report waits for labels that are delivered and not materialised yet, and for no others: the
+    labels of a month come one horizon later.
+    """
     champion = AssetSelection.assets(promotion.PROMOTED)
     labels = AssetSelection.assets(sources.LABELS)
     waits = AutomationCondition.any_deps_match(_on_its_way()).allow(labels)
     return Automation(
         "month_changed",
-        "Features, scores, traffic or labels of the month were made anew.",
+        "Features, scores, traffic or labels of the month were materialised.",
         _on(
             _updated().ignore(champion),
             ready=~AutomationCondition.any_deps_missing().ignore(labels) & ~waits,
@@ -187,13 +177,13 @@ def month_changed() -> Automation:
 
 
 def daily(cron: str) -> Automation:
-    """For the traffic: the service writes all the time."""
+    """Condition of the traffic, which the service logs all the time."""
     recent = AutomationCondition.in_latest_time_window(TWO_MONTHS)
     clock = AutomationCondition.cron_tick_passed(cron) & recent
     return Automation(
         "daily",
-        f"The clock said `{cron}` (UTC), for the latest month and the one before; or the month's "
-        "features were made anew.",
+        f"The schedule `{cron}` (UTC) has ticked, for the latest month and the one before; or the "
+        "month's features were materialised.",
         _on(clock | _updated()),
     )
 
@@ -203,7 +193,7 @@ def _updated() -> DepsAutomationCondition[Any]:
 
 
 def _on_its_way() -> Condition:
-    """It will be made: all it is made from is there, and it did not fail before."""
+    """Condition that an asset will be materialised: its inputs exist, and it did not fail."""
     never = (
         AutomationCondition.missing()
         & ~AutomationCondition.any_deps_missing()
@@ -213,7 +203,15 @@ def _on_its_way() -> Condition:
 
 
 def _on(trigger: Condition, ready: Condition | None = None) -> Condition:
-    """The trigger or its absence, remembered until handled, and nothing that speaks against it."""
+    """Returns the condition of an asset with a trigger.
+
+    A missing asset triggers too. The trigger is remembered until the asset is requested or
+    materialised; the asset is requested as soon as nothing prevents it.
+
+    Args:
+        trigger: Event that leads to a request.
+        ready: Condition of the inputs; by default that all of them exist.
+    """
     handled = (
         AutomationCondition.newly_requested() | AutomationCondition.newly_updated()
     ).with_label("handled")

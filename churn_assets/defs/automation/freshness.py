@@ -1,10 +1,11 @@
-"""How fresh each asset is promised to be, in one place. The numbers are in `core/policies.py`."""
+"""Freshness policy of each asset. The numbers are in `core/policies.py`."""
 
 from collections.abc import Mapping
 from datetime import timedelta
 
 from dagster import FreshnessPolicy
 
+from churn_assets.core.monitoring.incidents import duration
 from churn_assets.defs.assets import (
     bentos,
     drift,
@@ -16,34 +17,38 @@ from churn_assets.defs.assets import (
     training,
     validation,
 )
+from churn_assets.defs.platform.dagster_internals import (
+    CronFreshnessPolicy,
+    TimeWindowFreshnessPolicy,
+)
 from churn_assets.defs.platform.platform import Platform
 
 UTC = "UTC"
 
 
 def freshness_policies(platform: Platform) -> Mapping[str, FreshnessPolicy]:
-    """The policy of every asset of which something is promised, by the asset's name."""
-    promise = platform.settings.freshness
-    pulled = _by(promise.raw_deadline, promise.raw_window_hours)
-    derived = _by(promise.derived_deadline, promise.derived_window_hours)
+    """Returns the freshness policies by asset name; assets without a policy are left out."""
+    numbers = platform.settings.freshness
+    pulled = _by_deadline(numbers.raw_deadline, numbers.raw_window_hours)
+    derived = _by_deadline(numbers.derived_deadline, numbers.derived_window_hours)
     model = FreshnessPolicy.time_window(
-        fail_window=timedelta(days=promise.model_fail_days),
-        warn_window=timedelta(days=promise.model_warn_days),
+        fail_window=timedelta(days=numbers.model_fail_days),
+        warn_window=timedelta(days=numbers.model_warn_days),
     )
-    read = FreshnessPolicy.time_window(
-        fail_window=timedelta(hours=promise.traffic_fail_hours),
-        warn_window=timedelta(hours=promise.traffic_warn_hours),
+    daily = FreshnessPolicy.time_window(
+        fail_window=timedelta(hours=numbers.traffic_fail_hours),
+        warn_window=timedelta(hours=numbers.traffic_warn_hours),
     )
-    lasting = {
+    by_age = {
         training.MODEL: model,
         evaluation.REPORT: model,
         promotion.PROMOTED: model,
         bentos.BENTO: model,
-        traffic.TRAFFIC: read,
+        traffic.TRAFFIC: daily,
     }
     if platform.source.single_snapshot:
-        return lasting  # No other month will come.
-    return lasting | {
+        return by_age  # No later month will come.
+    return by_age | {
         sources.RAW: pulled,
         sources.LABELS: pulled,
         validation.FEATURES: derived,
@@ -54,7 +59,19 @@ def freshness_policies(platform: Platform) -> Mapping[str, FreshnessPolicy]:
     }
 
 
-def _by(deadline: str, hours: float) -> FreshnessPolicy:
+def _by_deadline(deadline: str, hours: float) -> FreshnessPolicy:
     return FreshnessPolicy.cron(
         deadline_cron=deadline, lower_bound_delta=timedelta(hours=hours), timezone=UTC
     )
+
+
+def describe(policy: FreshnessPolicy | None) -> str:
+    """Describes a policy, such as `at most 30 d old, warning after 7 d`; "" for no policy."""
+    if isinstance(policy, TimeWindowFreshnessPolicy):
+        fail, warn = policy.fail_window.to_timedelta(), policy.warn_window
+        text = f"at most {duration(fail)} old"
+        return f"{text}, warning after {duration(warn.to_timedelta())}" if warn else text
+    if isinstance(policy, CronFreshnessPolicy):
+        window = duration(policy.lower_bound_delta)
+        return f"within the {window} before `{policy.deadline_cron}` ({policy.timezone})"
+    return ""

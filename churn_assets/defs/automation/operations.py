@@ -1,4 +1,4 @@
-"""What runs when and why, as tables made from the definitions."""
+"""Document about what runs when and why, generated from the definitions."""
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -8,36 +8,44 @@ import dagster as dg
 
 from churn_assets.core.monitoring.incidents import duration
 from churn_assets.defs.automation.conditions import automations
-from churn_assets.defs.automation.promises import in_words
+from churn_assets.defs.automation.freshness import describe
 from churn_assets.settings import Settings
 
 HEAD = """# What runs when, and why
 
-Made from the definitions by `make docs`, every setting at its default. Times are UTC, cron
-expressions too. What to do when something is wrong is in [operations.md](operations.md).
+Generated from the definitions by `make docs`, with every setting at its default. Times and cron
+expressions are in UTC. The runbooks are in [operations.md](operations.md).
 """
 ASSETS = """## Assets
 
-Nothing is made behind a failed blocking check of what it is made from: these stand in the column
-"stopped by", month by month where the asset has months. A step that fails is tried again as often
-as the last column says; a run whose process died begins again where it stopped, twice at most
-(`dagster.yaml`).
+An asset is not materialised while a blocking check of one of its inputs fails. The column "stopped
+by" lists these checks; where the input has months, each month has its own result. The last column
+says how often a failed step is retried. A run whose process died is resumed where it stopped, at
+most twice (`dagster.yaml`). The column "freshness policy" says how old an asset may be, or in which
+time before a deadline it must be materialised.
 """
 CONDITIONS = """## Conditions
 
-One event leads to one request, whatever becomes of the run. An asset waits until what it is made
-from is there and not on its way.
+One event leads to one request, whatever the result of the run. An asset waits until its inputs
+exist and none of them is in progress.
 """
-SENSORS = "## Sensors\n\nAll of them run from the start; each can be stopped in the UI."
+SENSORS = "## Sensors\n\nAll sensors run from the start; each can be stopped in the UI."
 
 
 def operations(definitions: dg.Definitions, settings: Settings) -> str:
-    """The document for a graph, as Markdown."""
+    """Returns the document for a graph, as Markdown."""
     graph = definitions.resolve_asset_graph()
     assets = ([f"`{key.path[-1]}`", *_asset(graph, key)] for key in graph.toposorted_asset_keys)
     conditions = {a.name: [a.name, a.sentence] for a in automations(settings).values()}
     sensors = map(_sensor, definitions.sensors or ())
-    titles = ("asset", "partition", "made when", "promised", "stopped by", "retries")
+    titles = (
+        "asset",
+        "partition",
+        "materialised when",
+        "freshness policy",
+        "stopped by",
+        "retries",
+    )
     parts = [
         HEAD, ASSETS, *_table(titles, assets), "",
         CONDITIONS, *_table(("condition", "what it means"), conditions.values()), "",
@@ -61,7 +69,7 @@ def _asset(graph: Any, key: dg.AssetKey) -> list[str]:
     return [
         month,
         condition.get_label() if condition else "by hand",
-        in_words(node.freshness_policy),
+        describe(node.freshness_policy),
         ", ".join(stops),
         _retries(node.assets_def.op.retry_policy),
     ]

@@ -1,1 +1,1 @@
-"""What may be made or moved: checks, gates behind failed checks, decisions about the champion."""
+"""Asset checks, gates behind failed checks, and decisions about the champion."""

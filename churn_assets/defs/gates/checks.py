@@ -1,10 +1,10 @@
-"""Asset checks: their specs, and results made of verdicts.
+"""Asset checks: their specs, and their results from verdicts.
 
-A check is computed in the step of its asset, never in one of its own: so an asset is never there
-without the results of its checks, and a gate that waits for them is never shut for want of them.
+A check is computed in the step of its asset, never in a step of its own. So no materialised asset
+lacks the results of its checks, and no gate is closed because a result is missing.
 
-A step yields what it publishes before the results: Dagster takes a result for one of the
-materialisation that came before it, and a month's check for missing where none did.
+A step yields its outputs before the results: Dagster assigns a result to the materialisation before
+it, and without one it treats the check of that month as missing.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from churn_assets.core.verdict import Verdict
 
 
 class GateError(dg.Failure):
-    """An asset must not be made now, because checks before it did not pass."""
+    """An asset must not be materialised now; the description says why, and how to proceed."""
 
 
 def check(
@@ -28,9 +28,9 @@ def check(
     blocking: bool = False,
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
 ) -> dg.AssetCheckSpec:
-    """A check of an asset; of a partitioned one it is kept month by month."""
+    """Returns the spec of a check; with partitions, every month has its own result."""
     with warnings.catch_warnings():
-        # Without partitions a failed month would shut the gate for all months.
+        # Without partitions a failed month would close the gate for all months.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return dg.AssetCheckSpec(
             name, asset=asset, description=description, blocking=blocking,
@@ -45,11 +45,13 @@ def results(
     warn: Iterable[str] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Iterator[dg.AssetCheckResult]:
-    """Verdicts by the names of their checks, their numbers and limits as metadata.
+    """Yields the results of checks from their verdicts, with numbers and limits as metadata.
 
     Args:
-        warn: names of the checks that warn where they do not pass.
-        metadata: shown with every result.
+        asset: Name of the asset.
+        verdicts: Verdicts by the name of the check.
+        warn: Names of the checks that only warn where they fail.
+        metadata: Metadata that every result gets as well.
     """
     warnings_only = set(warn)
     for name, verdict in verdicts.items():
@@ -65,5 +67,5 @@ def results(
 
 
 def all_passed(verdicts: Mapping[str, Verdict], specs: Iterable[dg.AssetCheckSpec]) -> bool:
-    """Every blocking check passed, so that the asset may be published."""
+    """Returns whether every blocking check passed, so that the asset may be published."""
     return all(verdicts[spec.name].passed for spec in specs if spec.blocking)

@@ -1,1 +1,1 @@
-"""What all definitions are built from: settings, resources, storage, partitions."""
+"""Building blocks of all definitions: settings, resources, storage, partitions."""

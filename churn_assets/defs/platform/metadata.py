@@ -1,4 +1,4 @@
-"""What the UI shows of a table: its columns, and frames as tables."""
+"""Metadata of tables for the UI: their columns, and data frames as inline tables."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,23 +12,26 @@ from churn_assets.contracts.schemas import SOURCE_ROW
 SHOWN_ROWS = 30
 
 PLATFORM_COLUMNS = {
-    MONTH: ("string", "Month at whose close the row holds, YYYY-MM"),
-    SOURCE_ROW: ("int", "Position of the row in what the source delivered"),
+    MONTH: ("string", "Month whose close the row describes, YYYY-MM"),
+    SOURCE_ROW: ("int", "Position of the row in the delivery of the source"),
     "reasons": ("string", "JSON list of every rule that the row broke: column, value, rule"),
-    "split": ("string", "Side of the row: training, calibration or test"),
+    "split": ("string", "Split of the row: training, calibration or test"),
     "churn_probability": ("float", "Probability that the customer leaves"),
-    "risk_category": ("string", "high from where an offer pays, medium from half of that, or low"),
-    "expected_value": ("float", "What an offer to the customer brings on average"),
+    "risk_category": (
+        "string",
+        "high from the probability at which an offer pays, medium from half of it, else low",
+    ),
+    "expected_value": ("float", "Expected profit of an offer to the customer"),
     "rank": ("int", "1 is the customer most likely to leave; ties by id"),
-    "model_version": ("string", "Version of the registered model that made the probability"),
-    "prediction_id": ("string", "Of the answer, as its caller has it"),
-    "time": ("timestamp", "When it was asked for, in UTC"),
-    "endpoint": ("string", "Route of the service that was asked"),
-    "key_id": ("string", "API key of the caller; empty where the service is open"),
-    "degraded": ("bool", "The fallback answered"),
+    "model_version": ("string", "Version of the registered model that computed the probability"),
+    "prediction_id": ("string", "Id of the prediction, as in the response to the caller"),
+    "time": ("timestamp", "Time of the request, in UTC"),
+    "endpoint": ("string", "Route of the service that was called"),
+    "key_id": ("string", "Id of the caller's API key; empty where the service needs no keys"),
+    "degraded": ("bool", "True if the fallback scorer made the prediction"),
     "customer": ("string", "Pseudonym of the customer's id"),
     "file": ("string", "File of the prediction log"),
-    "end": ("int", "Byte of the file behind the line"),
+    "end": ("int", "Position in the file, in bytes, after the line"),
 }
 
 
@@ -40,12 +43,12 @@ def column_schema(
     text: bool = False,
     platform: Iterable[str] = (MONTH,),
 ) -> Mapping[str, Any]:
-    """Metadata for the Columns tab: names, types, descriptions, tags, from the contract.
+    """Returns the metadata of the Columns tab: names, types, descriptions and tags of columns.
 
     Args:
-        derived: the table has the derived features.
-        text: values are as they came.
-        platform: names of the columns that the platform adds.
+        derived: Whether the table has the derived features.
+        text: Whether the values are text, as delivered.
+        platform: Names of the columns that the platform adds to those of the contract.
     """
     shown = [_column(column, text=text) for column in columns]
     if derived:
@@ -58,7 +61,7 @@ def column_schema(
 
 
 def table(frame: pd.DataFrame) -> dg.MetadataValue:
-    """The first rows of a frame, as a table that the UI shows inline."""
+    """Returns the first rows of a frame, as a table that the UI shows inline."""
     records = frame.head(SHOWN_ROWS).astype(object).where(frame.head(SHOWN_ROWS).notna(), None)
     columns = [dg.TableColumn(str(name), _kind(frame[name])) for name in frame]
     rows = [

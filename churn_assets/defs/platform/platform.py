@@ -1,4 +1,4 @@
-"""What a code location is started for: its settings, its contract, its months."""
+"""Settings, contract, source, partitions and paths of a code location."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,27 +36,30 @@ class Platform:
 
     @cached_property
     def closed_months(self) -> dg.TimeWindowPartitionsDefinition:
-        """Months whose snapshot exists."""
+        """Partitions of the months whose snapshot exists."""
         if self.source.single_snapshot:
             return one_month(self.settings.snapshot_month)
         return closed_months(self.settings.first_month)
 
     @cached_property
     def labelled_months(self) -> dg.TimeWindowPartitionsDefinition:
-        """Months whose labels are known: a snapshot that brings its labels, or a horizon later."""
+        """Partitions of the months whose labels are known.
+
+        A single snapshot brings its labels; other labels are known one horizon later.
+        """
         if self.source.single_snapshot:
             return one_month(self.settings.snapshot_month)
         return labelled_months(self.settings.first_month, self.contract.horizon_months)
 
     @property
     def months_in_use(self) -> list[str]:
-        """The latest closed months: those that a model learns from, and those not labelled yet."""
+        """The latest closed months: those that a model is trained on, and those without labels."""
         used = self.settings.training_months + self.contract.horizon_months
         return list(self.closed_months.get_partition_keys()[-used:])
 
     @property
     def retries(self) -> dg.RetryPolicy:
-        """How a step that failed tries again, before it is left and told of."""
+        """Retry policy of a step; after the last retry the step fails and an alert is sent."""
         return dg.RetryPolicy(
             max_retries=self.settings.retries,
             delay=self.settings.retry_delay,
@@ -65,7 +68,7 @@ class Platform:
         )
 
     def code_version(self, number: int) -> str:
-        """Version of an asset's code, of which the contract is a part."""
+        """Returns the version of an asset's code; the contract is a part of it."""
         return f"{number}-{self.contract.fingerprint}"
 
     @property
@@ -79,7 +82,7 @@ class Platform:
 
     @property
     def reports(self) -> UPath:
-        """Folder of reports and records, at any URL."""
+        """Folder of reports and records, a path or any URL."""
         return UPath(self.settings.reports or self.home / "reports")
 
     @property

@@ -1,4 +1,4 @@
-"""What assets work with: the source, the lake, reports, MLflow and the bento store."""
+"""Resources of the assets: the source, the lake, reports, MLflow and the bento store."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -20,12 +20,12 @@ from churn_assets.defs.platform.storage import DocumentIOManager, LakeIOManager,
 
 
 class MLflowTracking(dg.ConfigurableResource[Any]):
-    """MLflow through `dagster-mlflow`, imported only when a model is trained: it takes seconds.
+    """MLflow through `dagster-mlflow`, imported only when a model is trained: that takes seconds.
 
     Attributes:
-        tracking_uri: a server, or sqlite.
-        experiment: name of the experiment.
-        artifacts: where a local MLflow keeps files; a server has its own place.
+        tracking_uri: URI of a server, or of a sqlite file.
+        experiment: Name of the experiment.
+        artifacts: Folder for the files of a local MLflow; a server has its own artifact store.
     """
 
     tracking_uri: str
@@ -33,25 +33,25 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
     artifacts: str
 
     def connect(self) -> None:
-        """Points MLflow at the tracking URI and makes sure that the experiment is there."""
+        """Points MLflow at the tracking URI and creates the experiment if it does not exist."""
         import mlflow
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        # It warns where a virtual environment has no pip, as uv makes them.
+        # MLflow warns if a virtual environment has no pip, and uv creates environments without it.
         logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
         mlflow.set_tracking_uri(self.tracking_uri)
         if mlflow.get_experiment_by_name(self.experiment) is None:
-            # A server has its own place; a database alone would have ./mlruns.
+            # A server has its own artifact store; for a database, MLflow would choose ./mlruns.
             server = self.tracking_uri.startswith(("http", "databricks"))
-            place = None if server else Path(self.artifacts).as_uri()
-            mlflow.create_experiment(self.experiment, artifact_location=place)
+            location = None if server else Path(self.artifacts).as_uri()
+            mlflow.create_experiment(self.experiment, artifact_location=location)
 
     @contextmanager
     def run(self, context: dg.AssetExecutionContext) -> Iterator[Any]:
-        """One MLflow run for one asset, ended with its true status whatever happens.
+        """Opens one MLflow run for one asset, and always ends it with its true status.
 
-        The hook of `dagster-mlflow` that should end runs leaves failed ones FINISHED where each
-        step is a process, and no hook leaves the run open for the next one to log into.
+        The hook of `dagster-mlflow` that should end runs marks failed runs FINISHED where each step
+        is a process. Without a hook the run stays open, and the next step would log into it.
         """
         self.connect()
         from dagster_mlflow.resources import MlFlow
@@ -76,7 +76,7 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
 
 
 def resources(platform: Platform) -> Mapping[str, Any]:
-    """Every resource by the name that assets ask for it."""
+    """Returns every resource, by the name under which assets require it."""
     home, lake = platform.home, platform.lake
     return {
         "source": platform.source,

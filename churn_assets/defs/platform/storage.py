@@ -1,4 +1,4 @@
-"""How the values of assets are stored: tables in the lake, reports as JSON and HTML."""
+"""IO managers of the assets: tables in the lake, reports as JSON and HTML."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from churn_assets.contracts.schemas import typed
 
 @dataclass(frozen=True)
 class Renderer:
-    """Makes a report fit for people: its plots, and a page with them."""
+    """Renders a report for people: its plots, and an HTML page with them."""
 
     plots: Callable[[Any], Mapping[str, bytes]]
     page: Callable[[Any, Mapping[str, bytes]], str]
@@ -28,14 +28,14 @@ Renderers = Mapping[type[BaseModel], Renderer]
 
 
 class LakeIOManager(dg.IOManager):
-    """Stores a data frame as a Delta table named like its asset, a month at a time.
+    """Stores a data frame in the Delta table with the name of its asset, one month at a time.
 
-    Several months load as one frame. `attrs["lake"]` of a loaded frame holds the versions that it
-    was read at; of a frame to be stored, the versions that it was made from.
+    Several months load as one frame. `attrs["lake"]` of a loaded frame holds the table version that
+    was read; `attrs["lake"]` of a frame to store, the table versions that it was computed from.
     """
 
     def __init__(self, lake: Lake, contract: Contract | None = None) -> None:
-        """With a contract, its dtypes are re-imposed on loading."""
+        """Sets the lake, and the contract whose dtypes loaded frames get; None for plain frames."""
         self._lake = lake
         self._contract = contract
 
@@ -58,7 +58,7 @@ class LakeIOManager(dg.IOManager):
 
 
 class DocumentIOManager(dg.UPathIOManager):
-    """Stores a pydantic model as JSON, and beside it as HTML where it is a report for people."""
+    """Stores a pydantic model as JSON, and also as HTML if its type has a renderer."""
 
     extension: str | None = ".json"
 
@@ -68,10 +68,10 @@ class DocumentIOManager(dg.UPathIOManager):
 
     def dump_to_path(self, context: dg.OutputContext, obj: BaseModel, path: UPath) -> None:
         if renderer := self._renderers.get(type(obj)):
-            # Drawn once, for the page and for the UI: it takes longer than most of a report.
+            # Drawn once, for the page and for the UI: plots take longer than the rest of a report.
             plots = renderer.plots(obj)
             page = path.with_suffix(".html")
-            _write_whole(page, renderer.page(obj, plots))
+            _write_atomically(page, renderer.page(obj, plots))
             images = [markdown_image(png, name) for name, png in plots.items()]
             context.add_output_metadata(
                 {
@@ -79,7 +79,7 @@ class DocumentIOManager(dg.UPathIOManager):
                     "plots": dg.MetadataValue.md("\n\n".join(images)),
                 }
             )
-        _write_whole(path, obj.model_dump_json(indent=1))
+        _write_atomically(path, obj.model_dump_json(indent=1))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> BaseModel:
         wanted: type[BaseModel] = context.dagster_type.typing_type
@@ -90,8 +90,8 @@ def _table(context: dg.OutputContext | dg.InputContext) -> str:
     return "_".join(context.asset_key.path)
 
 
-def _write_whole(path: UPath, text: str) -> None:
-    """Writes beside and renames, so that a reader finds the old text or the new, never half."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    beside.write_text(text, encoding="utf-8")
-    beside.rename(path)
+def _write_atomically(path: UPath, text: str) -> None:
+    """Writes a temporary file and renames it, so that readers see the old text or the new one."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.rename(path)

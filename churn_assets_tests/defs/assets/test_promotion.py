@@ -1,7 +1,8 @@
-"""The champion moves by policy or by a person, on record: over the real stores."""
+"""Movements of the champion, by policy or by a person, recorded in the real stores."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,55 +15,47 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from mlflow import MlflowClient
 
-from churn_assets.adapters import promotions
 from churn_assets.adapters.audit import TABLE, AuditLog
 from churn_assets.adapters.records import ModelRecord, PromotedModel
 from churn_assets.adapters.registry import aliases, load_report, model_record
 from churn_assets.audit import main
 from churn_assets.core.governance.promotion import Comparison
-from churn_assets.defs.gates.gates import OF_A_DAEMON
+from churn_assets.defs.gates import decision
+from churn_assets.defs.gates.approval import DAEMON_TAGS
 from churn_assets_tests.defs.graph import (
     CUSTOMERS,
     LABELS,
     MODEL,
     MONTH,
-    SILENT,
     Graph,
     customers,
-    failed_checks,
     from_files,
-    made,
-    why,
 )
+from churn_assets_tests.defs.run_results import error_of, failed_checks, materialised
 
 PERSON = {"approved_by": "ada", "reason": "seen by the board"}
 DOCUMENTS = ("churn_model", "evaluation_report")
 Command = Callable[[str], tuple[int, str]]
+Crash = Callable[[], AbstractContextManager[None]]
 MANUAL = {"approval": "manual", "resamples": 100}
 
 
 @dataclass
 class Promotions:
-    """A graph that has trained versions 1 and 2 by one recipe and 3 by another."""
+    """A graph with trained versions: 1 and 2 by one recipe, 3 by another recipe."""
 
     graph: Graph
     trained: Path
 
     def challenger(self, version: int) -> None:
-        """Has a version be the newest that was trained and evaluated."""
+        """Makes a version the newest that was trained and evaluated."""
         for name in DOCUMENTS:
-            there = self.trained / f"{version}-{name}.json"
-            shutil.copy(there, self.graph.platform.home / "reports" / f"{name}.json")
+            document = self.trained / f"{version}-{name}.json"
+            shutil.copy(document, self.graph.platform.home / "reports" / f"{name}.json")
 
     def run(self, tags: dict[str, str] | None = None, **config: Any) -> dg.ExecuteInProcessResult:
-        job = self.graph.definitions.resolve_implicit_global_asset_job_def()
-        return job.execute_in_process(
-            run_config=SILENT | {"ops": {"promoted_model": {"config": config}}},
-            instance=self.graph.instance,
-            asset_selection=[dg.AssetKey("promoted_model")],
-            tags=tags,
-            raise_on_error=False,
-        )
+        run_config = {"ops": {"promoted_model": {"config": config}}}
+        return self.graph.run("promoted_model", config=run_config, tags=tags)
 
     def promote(self, version: int, **config: Any) -> dg.ExecuteInProcessResult:
         self.challenger(version)
@@ -91,20 +84,20 @@ class Promotions:
 
 
 def noisy_customers() -> pd.DataFrame:
-    """Customers whose leaving is foreseeable, but not for sure."""
+    """Customers whose churn is predictable, but not with certainty."""
     rows = customers(900)
-    luck = np.random.default_rng(0).random(len(rows))
+    draw = np.random.default_rng(0).random(len(rows))
     likely = rows["usage_days"].astype(int) < 9
-    rows["churned"] = np.where(likely & (luck < 0.8) | (luck > 0.9), "true", "false")
+    rows["churned"] = np.where(likely & (draw < 0.8) | (draw > 0.9), "true", "false")
     return rows
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three trained and evaluated versions, and nothing promoted."""
+    """A home with three trained and evaluated versions, none of them promoted."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("churn_assets.core.modelling.training.SEARCHED", 2)
+        patch.setattr("churn_assets.core.modelling.training.SEARCH_CANDIDATES", 2)
         train_three(folder)
     return folder
 
@@ -118,11 +111,11 @@ def train_three(folder: Path) -> None:
             assert graph.run(*LABELS, month=MONTH).success
         assert graph.run(*(MODEL if version == 1 else MODEL[1:])).success
         for name in DOCUMENTS:
-            there = graph.platform.home / f"reports/{name}.json"
-            shutil.copy(there, folder / f"{version}-{name}.json")
+            document = graph.platform.home / f"reports/{name}.json"
+            shutil.copy(document, folder / f"{version}-{name}.json")
 
 
-def over(home: Path, folder: Path, **promotion: Any) -> Promotions:
+def promotions(home: Path, folder: Path, **promotion: Any) -> Promotions:
     shutil.copytree(home / "home", folder / "home", dirs_exist_ok=True)
     policy = {"resamples": 100} | promotion
     graph = from_files(folder, home / "customers.csv", promotion=policy, bootstrap_resamples=100)
@@ -132,17 +125,17 @@ def over(home: Path, folder: Path, **promotion: Any) -> Promotions:
 
 @pytest.fixture
 def auto(home: Path, tmp_path: Path) -> Promotions:
-    return over(home, tmp_path)
+    return promotions(home, tmp_path)
 
 
 @pytest.fixture
 def manual(home: Path, tmp_path: Path) -> Promotions:
-    return over(home, tmp_path, **MANUAL)
+    return promotions(home, tmp_path, **MANUAL)
 
 
-def test_the_first_model_needs_the_floor_alone(auto: Promotions) -> None:
+def test_the_first_model_needs_only_the_floor(auto: Promotions) -> None:
     result = auto.promote(1)
-    assert result.success, why(result, "promoted_model")
+    assert result.success, error_of(result, "promoted_model")
     assert not failed_checks(result)
     assert auto.aliases == {"champion": "1"}
     assert auto.moves == [("promotion", "policy", "", "1")]
@@ -156,7 +149,7 @@ def test_the_first_model_needs_the_floor_alone(auto: Promotions) -> None:
     assert entry.evidence["mlflow_run_ids"] == {"challenger": document.model.run_id}
 
 
-def test_newer_data_by_the_same_recipe_takes_over_and_the_old_is_kept(auto: Promotions) -> None:
+def test_the_same_recipe_on_newer_data_is_promoted(auto: Promotions) -> None:
     auto.promote(1)
     result = auto.promote(2)
     assert auto.aliases == {"champion": "2", "previous": "1"}
@@ -183,17 +176,17 @@ def test_another_recipe_that_is_not_better_is_refused_and_the_champion_stays(
     before = auto.document
     result = auto.promote(3)
     assert result.success
-    assert made(result) == set()
-    (found,) = failed_checks(result).values()
-    assert found.check_name == "challenger_earned_promotion"
-    assert found.metadata["limit"].value == 0
-    assert "By policy 'superior': ROC AUC" in str(found.description)
+    assert materialised(result) == set()
+    (check,) = failed_checks(result).values()
+    assert check.check_name == "challenger_earned_promotion"
+    assert check.metadata["limit"].value == 0
+    assert "By policy 'superior': ROC AUC" in str(check.description)
     assert auto.document == before
     assert auto.aliases == {"champion": "1"}
     assert len(auto.moves) == 1
 
 
-def test_what_was_refused_is_promoted_by_an_override_on_record(auto: Promotions) -> None:
+def test_a_refused_challenger_is_promoted_by_a_recorded_override(auto: Promotions) -> None:
     auto.promote(1)
     result = auto.promote(3, override_reason="a law", override_by="bob")
     assert "challenger_earned_promotion" in failed_checks(result)
@@ -209,7 +202,7 @@ def test_the_champion_materialised_again_is_kept_without_an_entry(auto: Promotio
     auto.promote(1)
     before = auto.document
     result = auto.run()
-    assert made(result) == {"promoted_model"}
+    assert materialised(result) == {"promoted_model"}
     assert auto.document == before.model_copy(update={"action": "kept"})
     assert len(auto.moves) == 1
 
@@ -218,7 +211,7 @@ def test_a_report_about_another_version_promotes_nothing(auto: Promotions) -> No
     auto.challenger(1)
     home = auto.graph.platform.home
     shutil.copy(auto.trained / "2-churn_model.json", home / "reports/churn_model.json")
-    assert "evaluation_report is about model version 1" in why(auto.run(), "promoted_model")
+    assert "evaluation_report is about model version 1" in error_of(auto.run(), "promoted_model")
     assert auto.moves == []
 
 
@@ -227,9 +220,9 @@ def test_a_rollback_brings_back_the_version_before(auto: Promotions) -> None:
     auto.promote(2)
     for lacking in PERSON:
         refused = auto.run(rollback=True, **PERSON | {lacking: ""})
-        assert "A rollback needs a person" in why(refused, "promoted_model")
+        assert "A rollback needs a person" in error_of(refused, "promoted_model")
     result = auto.run(rollback=True, **PERSON)
-    assert result.success, why(result, "promoted_model")
+    assert result.success, error_of(result, "promoted_model")
     assert auto.aliases == {"champion": "1", "previous": "2"}
     assert auto.moves[2:] == [("rollback", "ada", "2", "1")]
     document = auto.document
@@ -239,14 +232,14 @@ def test_a_rollback_brings_back_the_version_before(auto: Promotions) -> None:
     assert (document.approved_by, document.reason) == ("ada", "seen by the board")
 
 
-def test_a_second_rollback_does_not_bring_back_what_was_rolled_back_from(
+def test_a_second_rollback_needs_an_override(
     auto: Promotions,
 ) -> None:
     auto.promote(1)
     auto.promote(2)
     assert auto.run(rollback=True, **PERSON).success
-    said = why(auto.run(rollback=True, **PERSON), "promoted_model")
-    assert "ada rolled back from version 2 (seen by the board); another rollback would" in said
+    message = error_of(auto.run(rollback=True, **PERSON), "promoted_model")
+    assert "ada rolled back from version 2 (seen by the board); another rollback would" in message
     assert auto.aliases["champion"] == "1"
     meant = {"override_reason": "it was not the model", "override_by": "bob"}
     assert auto.run(rollback=True, **PERSON, **meant).success
@@ -257,29 +250,29 @@ def test_a_second_rollback_does_not_bring_back_what_was_rolled_back_from(
 def test_a_rollback_of_the_only_version_is_an_error(auto: Promotions) -> None:
     auto.promote(1)
     result = auto.run(rollback=True, **PERSON)
-    assert "no version with the alias `previous`" in why(result, "promoted_model")
+    assert "no version with the alias `previous`" in error_of(result, "promoted_model")
     assert auto.aliases == {"champion": "1"}
 
 
-def test_what_a_person_rolled_back_from_the_policy_does_not_promote_again(
+def test_the_policy_does_not_promote_a_version_that_was_rolled_back(
     auto: Promotions,
 ) -> None:
     auto.promote(1)
     auto.promote(2)
     auto.run(rollback=True, **PERSON)
     result = auto.run()
-    (found,) = failed_checks(result).values()
-    assert "ada rolled back from version 2" in str(found.description)
+    (check,) = failed_checks(result).values()
+    assert "ada rolled back from version 2" in str(check.description)
     assert auto.aliases["champion"] == "1"
     assert auto.run(**PERSON).success
     assert auto.aliases == {"champion": "2", "previous": "1"}
 
 
-def test_by_hand_a_promotion_waits_for_a_name_and_a_reason(manual: Promotions) -> None:
+def test_a_manual_promotion_waits_for_a_name_and_a_reason(manual: Promotions) -> None:
     result = manual.promote(1)
-    said = why(result, "promoted_model")
-    assert "Version 1 waits for approval. There is no champion yet." in said
-    assert "promoted_model:\n    config:\n      approved_by: ...\n      reason: ..." in said
+    message = error_of(result, "promoted_model")
+    assert "Version 1 waits for approval. There is no champion yet." in message
+    assert "promoted_model:\n    config:\n      approved_by: ...\n      reason: ..." in message
     assert manual.moves == []
     assert manual.run(**PERSON).success
     assert manual.moves == [("promotion", "ada", "", "1")]
@@ -287,37 +280,38 @@ def test_by_hand_a_promotion_waits_for_a_name_and_a_reason(manual: Promotions) -
 
 
 @pytest.mark.parametrize("name", ["", " ", "policy", " Policy "])
-def test_nobody_is_no_name(manual: Promotions, name: str) -> None:
+def test_a_blank_name_and_the_policys_name_approve_nothing(manual: Promotions, name: str) -> None:
     manual.challenger(1)
-    assert "waits for approval" in why(manual.run(approved_by=name, reason="r"), "promoted_model")
+    result = manual.run(approved_by=name, reason="r")
+    assert "waits for approval" in error_of(result, "promoted_model")
     assert manual.moves == []
 
 
-@pytest.mark.parametrize("tag", sorted(OF_A_DAEMON))
-def test_a_daemon_approves_nothing_and_rolls_nothing_back(manual: Promotions, tag: str) -> None:
+@pytest.mark.parametrize("tag", sorted(DAEMON_TAGS))
+def test_a_daemon_cannot_approve_or_roll_back(manual: Promotions, tag: str) -> None:
     manual.challenger(1)
     daemon = {tag: "it"}
-    said = why(manual.run(tags=daemon, **PERSON), "promoted_model")
-    assert "The daemon started this run" in said
-    assert "approved_by" in said
-    said = why(manual.run(tags=daemon, rollback=True, **PERSON), "promoted_model")
-    assert "A rollback needs a person" in said
+    message = error_of(manual.run(tags=daemon, **PERSON), "promoted_model")
+    assert "The daemon started this run" in message
+    assert "approved_by" in message
+    message = error_of(manual.run(tags=daemon, rollback=True, **PERSON), "promoted_model")
+    assert "A rollback needs a person" in message
     assert manual.moves == []
     assert manual.aliases == {}
 
 
-def test_a_daemon_overrides_nothing(auto: Promotions) -> None:
+def test_a_daemon_cannot_override(auto: Promotions) -> None:
     auto.promote(1)
     auto.challenger(3)
-    daemon = {next(iter(OF_A_DAEMON)): "it"}
+    daemon = {next(iter(DAEMON_TAGS)): "it"}
     result = auto.run(tags=daemon, override_reason="r", override_by="bob", **PERSON)
     assert "challenger_earned_promotion" in failed_checks(result)
     assert len(auto.moves) == 1
 
 
-def test_a_daemon_promotes_by_policy_where_nobody_is_to_be_asked(auto: Promotions) -> None:
+def test_a_daemon_promotes_by_policy_with_automatic_approval(auto: Promotions) -> None:
     auto.challenger(1)
-    assert auto.run(tags={next(iter(OF_A_DAEMON)): "it"}).success
+    assert auto.run(tags={next(iter(DAEMON_TAGS)): "it"}).success
     assert auto.moves == [("promotion", "policy", "", "1")]
 
 
@@ -325,70 +319,77 @@ ALIAS = "mlflow.MlflowClient.set_registered_model_alias"
 DOCUMENT = "churn_assets.defs.platform.storage.DocumentIOManager.dump_to_path"
 
 
-@pytest.mark.parametrize("crash", [ALIAS, DOCUMENT])
-def test_a_crash_after_the_entry_heals_on_the_next_run(
-    auto: Promotions, monkeypatch: pytest.MonkeyPatch, crash: str
+@pytest.fixture(params=[ALIAS, DOCUMENT])
+def crash(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Crash:
+    """A context in which a run crashes after its entry in the audit log."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("the machine is gone")
+
+    @contextmanager
+    def crashing() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(request.param, fail)
+            yield
+
+    return crashing
+
+
+def test_a_crash_after_the_entry_is_completed_by_the_next_run(
+    auto: Promotions, crash: Crash
 ) -> None:
     auto.promote(1)
     auto.challenger(2)
-    with monkeypatch.context() as patch:
-        patch.setattr(crash, _dies)
+    with crash():
         assert not auto.run().success
     assert auto.moves[1:] == [("promotion", "policy", "1", "2")]
     assert auto.document.model.version == "1"
-    healed = auto.run()
-    assert not failed_checks(healed)
+    completed = auto.run()
+    assert not failed_checks(completed)
     assert auto.aliases == {"champion": "2", "previous": "1"}
-    assert len(auto.moves) == 2, "nothing is decided twice"
+    assert len(auto.moves) == 2, "no decision is taken twice"
     document = auto.document
     assert (document.action, document.model.version, document.policy) == ("promotion", "2", "fresh")
     assert document.audit_hash == auto.audit.entries()[-1].hash
 
 
-@pytest.mark.parametrize("crash", [ALIAS, DOCUMENT])
-def test_a_rollback_that_crashed_and_is_tried_again_is_done_once(
-    auto: Promotions, monkeypatch: pytest.MonkeyPatch, crash: str
-) -> None:
+def test_a_crashed_rollback_that_is_retried_happens_once(auto: Promotions, crash: Crash) -> None:
     auto.promote(1)
     auto.promote(2)
-    with monkeypatch.context() as patch:
-        patch.setattr(crash, _dies)
-        cut_off = auto.run(rollback=True, **PERSON)
-    assert not cut_off.success
-    again = {"dagster/root_run_id": cut_off.run_id, "dagster/parent_run_id": cut_off.run_id}
-    healed = auto.run(tags=again, rollback=True, **PERSON)
-    assert healed.success, why(healed, "promoted_model")
+    with crash():
+        crashed = auto.run(rollback=True, **PERSON)
+    assert not crashed.success
+    retry = {"dagster/root_run_id": crashed.run_id, "dagster/parent_run_id": crashed.run_id}
+    completed = auto.run(tags=retry, rollback=True, **PERSON)
+    assert completed.success, error_of(completed, "promoted_model")
     assert auto.moves[2:] == [("rollback", "ada", "2", "1")]
     assert auto.aliases == {"champion": "1", "previous": "2"}
     assert (auto.document.action, auto.document.model.version) == ("rollback", "1")
 
 
-def _dies(*_: Any, **__: Any) -> None:
-    raise OSError("the machine went away")
-
-
-def test_an_alias_that_somebody_moved_stops_everything_until_a_person_corrects_it(
+def test_an_alias_moved_by_hand_stops_promotions_until_a_person_corrects_it(
     auto: Promotions,
 ) -> None:
     auto.promote(1)
     MlflowClient().set_registered_model_alias(auto.name, "champion", "3")
     result = auto.promote(2)
-    (found,) = failed_checks(result).values()
-    assert (found.check_name, found.severity) == (
+    (check,) = failed_checks(result).values()
+    assert (check.check_name, check.severity) == (
         "approval_recorded", dg.AssetCheckSeverity.ERROR,
     )  # fmt: skip
-    assert "`champion` is version 3 and `previous` none; by entry 1" in str(found.description)
+    assert "`champion` is version 3 and `previous` none; by entry 1" in str(check.description)
     assert auto.aliases["champion"] == "3"
-    assert "To have `champion` set to version 1, on record" in why(result, "promoted_model")
+    message = error_of(result, "promoted_model")
+    assert "A person can set `champion` to version 1, on record." in message
     assert auto.run(**PERSON).success
-    assert auto.moves[1:] == [("correction", "ada", "3", "1")], "no challenger was approved of"
+    assert auto.moves[1:] == [("correction", "ada", "3", "1")], "no challenger was approved"
     assert auto.aliases == {"champion": "1"}
     assert auto.run().success
     assert auto.moves[2:] == [("promotion", "policy", "1", "2")]
     assert auto.aliases == {"champion": "2", "previous": "1"}
 
 
-def test_a_rollback_goes_where_the_audit_log_says_and_not_where_somebody_set_the_alias(
+def test_a_rollback_follows_the_audit_log_and_not_an_alias_moved_by_hand(
     auto: Promotions,
 ) -> None:
     auto.promote(1)
@@ -400,47 +401,47 @@ def test_a_rollback_goes_where_the_audit_log_says_and_not_where_somebody_set_the
     assert auto.aliases == {"champion": "1", "previous": "2"}
 
 
-def test_a_champion_that_was_deleted_is_put_on_record_and_the_version_before_comes_back(
+def test_a_deleted_champion_is_recorded_and_the_version_before_comes_back(
     auto: Promotions,
 ) -> None:
     auto.promote(1)
     auto.promote(2)
     MlflowClient().delete_model_version(auto.name, "2")
-    said = why(auto.run(), "promoted_model")
-    assert "To have `champion` set to none, for the version on record is lost" in said
+    message = error_of(auto.run(), "promoted_model")
+    assert "A person can set `champion` to none, because the version on record is lost" in message
     result = auto.run(rollback=True, **PERSON)
-    assert result.success, why(result, "promoted_model")
+    assert result.success, error_of(result, "promoted_model")
     assert auto.moves[2:] == [("correction", "ada", "", ""), ("rollback", "ada", "", "1")]
     assert auto.aliases == {"champion": "1"}
     assert auto.document.model.version == "1"
 
 
-def test_where_the_only_champion_was_deleted_the_next_is_the_first_again(auto: Promotions) -> None:
+def test_after_the_only_champion_is_deleted_the_next_counts_as_the_first(auto: Promotions) -> None:
     auto.promote(1)
     MlflowClient().delete_model_version(auto.name, "1")
     auto.challenger(2)
-    assert made(auto.run(**PERSON)) == set()
+    assert materialised(auto.run(**PERSON)) == set()
     assert auto.moves[1:] == [("correction", "ada", "", "")]
     assert auto.run().success
     assert auto.document.policy == "first"
     assert auto.aliases == {"champion": "2"}
 
 
-def test_of_two_decisions_at_once_one_moves_the_champion(
+def test_one_of_two_concurrent_decisions_moves_the_champion(
     auto: Promotions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     auto.promote(1)
     auto.promote(2)
-    judge = promotions.usable
+    judge = decision.usable
 
     def while_a_challenger_is_promoted(*given: Any) -> Any:
-        monkeypatch.setattr(promotions, "usable", judge)
+        monkeypatch.setattr(decision, "usable", judge)
         assert auto.promote(3, override_reason="r", override_by="bob").success
         return judge(*given)
 
-    monkeypatch.setattr(promotions, "usable", while_a_challenger_is_promoted)
-    said = why(auto.run(rollback=True, **PERSON), "promoted_model")
-    assert "the champion of churn_telecom has moved meanwhile: entry 4" in said
+    monkeypatch.setattr(decision, "usable", while_a_challenger_is_promoted)
+    message = error_of(auto.run(rollback=True, **PERSON), "promoted_model")
+    assert "the champion of churn_telecom has moved meanwhile: entry 4" in message
     assert auto.moves[-1] == ("promotion", "bob", "2", "3")
     assert auto.aliases == {"champion": "3", "previous": "2"}
 
@@ -451,11 +452,11 @@ def test_a_challenger_of_another_contract_is_not_judged(auto: Promotions) -> Non
     record = ModelRecord.model_validate_json(path.read_text())
     for change in ({"name": "churn_other"}, {"contract_version": "0.0"}):
         path.write_text(record.model_copy(update=change).model_dump_json())
-        assert "churn_model is churn_" in why(auto.run(), "promoted_model")
+        assert "churn_model is churn_" in error_of(auto.run(), "promoted_model")
     assert auto.moves == []
 
 
-def test_a_log_that_was_tampered_with_stops_everything_and_is_named(
+def test_an_altered_log_stops_promotions_and_the_entry_is_named(
     auto: Promotions, command: Command
 ) -> None:
     auto.promote(1)
@@ -467,18 +468,18 @@ def test_a_log_that_was_tampered_with_stops_everything_and_is_named(
     rows.loc[rows["sequence"] == 1, "actor"] = "eve"
     DeltaTable(uri).alter.set_table_properties({"delta.appendOnly": "false"})
     write_deltalake(uri, rows, mode="overwrite")
-    code, said = command("verify")
-    assert (code, said.split(":")[0]) == (1, "Entry 1 was altered")
+    code, output = command("verify")
+    assert (code, output.split(":")[0]) == (1, "Entry 1 was altered")
     result = auto.promote(3, override_reason="r", override_by="o")
-    (found,) = failed_checks(result).values()
-    assert found.check_name == "audit_chain_unbroken"
-    assert found.metadata["first_altered"].value == 1
+    (check,) = failed_checks(result).values()
+    assert check.check_name == "audit_chain_unbroken"
+    assert check.metadata["first_altered"].value == 1
     assert auto.aliases == {"champion": "2", "previous": "1"}
     DeltaTable(uri).restore(2)
     assert command("verify")[0] == 0, "every version of the table is kept"
 
 
-def test_a_log_cut_off_at_its_end_is_found_by_the_champions_record(
+def test_a_truncated_log_is_detected_by_the_champions_record(
     auto: Promotions, command: Command
 ) -> None:
     auto.promote(1)
@@ -487,8 +488,8 @@ def test_a_log_cut_off_at_its_end_is_found_by_the_champions_record(
     rows = auto.graph.lake.read(TABLE)
     DeltaTable(uri).alter.set_table_properties({"delta.appendOnly": "false"})
     write_deltalake(uri, rows[rows["sequence"] < 2].reset_index(drop=True), mode="overwrite")
-    code, said = command("verify")
-    assert (code, said[:18]) == (1, "Entry 2 is missing")
+    code, output = command("verify")
+    assert (code, output[:18]) == (1, "Entry 2 is missing")
     assert "audit_chain_unbroken" in failed_checks(auto.run())
 
 
@@ -496,7 +497,7 @@ def test_a_log_cut_off_at_its_end_is_found_by_the_champions_record(
 def command(
     auto: Promotions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """The command of the audit log over the same home: its exit code, and what it printed."""
+    """The audit log's command over the same home; it returns its exit code and its output."""
 
     def run(name: str) -> tuple[int, str]:
         monkeypatch.setenv("CHURN_HOME", str(auto.graph.platform.home))
@@ -506,7 +507,7 @@ def command(
     return run
 
 
-def test_a_version_is_found_again_with_its_record_and_report(auto: Promotions) -> None:
+def test_a_version_loads_with_its_record_and_report(auto: Promotions) -> None:
     records = [model_record(auto.name, str(version)) for version in (1, 2, 3)]
     text = (auto.trained / "2-churn_model.json").read_text()
     assert records[1] == ModelRecord.model_validate_json(text)

@@ -15,15 +15,15 @@ from churn_assets_tests.defs.graph import Graph
 MONTHS = [str(month) for month in pd.period_range("2024-05", "2026-04", freq="M")]
 SHOCK = MONTHS[12]
 DAYS = (2, 20)
-"""Of the next month: the deliveries come, and the cool-down is over."""
+"""Days of the next month: on the first the deliveries come, on the second the cool-down is over."""
 
 
 Month = tuple[tuple[str, ...], str, str]
-"""What followed the close of a month: the reasons of each training, the champion's version at the
+"""Events after the close of a month: the reasons of each training, the champion's version at the
 end, and the version that scored the month."""
 
 EXPECTED: dict[str, Month] = {
-    # No label is known yet, so that there is nothing to learn from.
+    # No label is known yet, so that no model can be trained.
     "2024-05": ((), "", ""),
     "2024-06": (("first",), "1", "1"),
     "2024-07": ((), "1", "1"),
@@ -32,12 +32,12 @@ EXPECTED: dict[str, Month] = {
     "2024-10": ((), "1", "1"),
     "2024-11": ((), "1", "1"),
     "2024-12": ((), "1", "1"),
-    # Older than 200 days on the 20th: the month had its scores by then, and keeps them.
+    # The model is older than 200 days on the 20th. The month is scored by then, and stays so.
     "2025-01": (("age:1",), "2", "1"),
     "2025-02": ((), "2", "2"),
     "2025-03": ((), "2", "2"),
     "2025-04": ((), "2", "2"),
-    # Prices rise. No label of such a month is known before the next one closes.
+    # Prices rise. The labels of such a month are not known before the next month closes.
     "2025-05": (("drift:2025-05",), "3", "2"),
     # Not more often than every 45 days.
     "2025-06": (("drift:2025-06",), "4", "3"),
@@ -59,9 +59,9 @@ def two_years(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Mo
     home = tmp_path_factory.mktemp("years") / "home"
     start = datetime(2024, 6, 2, 5, tzinfo=UTC)
     with pytest.MonkeyPatch.context() as patch, time_machine.travel(start) as clock:
-        # What takes long and decides nothing here.
+        # These take long and decide nothing here.
         patch.setattr("churn_assets.adapters.reports.plots._png", lambda *_: b"")
-        patch.setattr("churn_assets.core.modelling.training.SEARCHED", 2)
+        patch.setattr("churn_assets.core.modelling.training.SEARCH_CANDIDATES", 2)
         patch.setattr("churn_assets.core.modelling.training.FOLDS", 2)
         graph = Graph(
             Settings(
@@ -71,15 +71,15 @@ def two_years(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Mo
                 training_months=3,
                 bootstrap_resamples=100,
                 automation={"traffic_cron": "0 0 29 2 *"},
-                # So few test rows prove nothing: whoever is not absurd is promoted.
+                # So few test rows prove nothing: the margins promote any model that is not absurd.
                 promotion={"resamples": 200, "auc_margin": 0.3, "profit_margin": 10},
                 retraining={"max_age_days": 200, "cool_down_days": 45},
             )
         )
-        yield dict(_live(graph, clock))
+        yield dict(_simulate(graph, clock))
 
 
-def _live(graph: Graph, clock: time_machine.Traveller) -> Iterator[tuple[str, Month]]:
+def _simulate(graph: Graph, clock: time_machine.Traveller) -> Iterator[tuple[str, Month]]:
     daemon = Daemon(graph, without=("churn_bento",))
     for month in MONTHS:
         close = (pd.Period(month, freq="M") + 1).start_time.tz_localize(UTC)
@@ -94,14 +94,14 @@ def _live(graph: Graph, clock: time_machine.Traveller) -> Iterator[tuple[str, Mo
 
 
 def trained(graph: Graph) -> list[str]:
-    """Reasons of every training, oldest first: what is wrong, and with what."""
+    """Keys of the reasons of every training, oldest first."""
     records = graph.instance.fetch_materializations(dg.AssetKey("churn_model"), limit=100).records
-    said = [
+    texts = [
         str(event.metadata["reasons"].value)
         for record in reversed(records)
         if (event := record.asset_materialization)
     ]
-    return [", ".join(line.split(": ")[0] for line in text.splitlines()) for text in said]
+    return [", ".join(line.split(": ")[0] for line in text.splitlines()) for text in texts]
 
 
 def champion(graph: Graph) -> str:
@@ -119,5 +119,5 @@ def scored_by(graph: Graph, month: str) -> str:
 
 
 @pytest.mark.long
-def test_two_years_are_as_the_policies_say(two_years: dict[str, Month]) -> None:
+def test_two_years_follow_the_policies(two_years: dict[str, Month]) -> None:
     assert two_years == EXPECTED

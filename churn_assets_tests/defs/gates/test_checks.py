@@ -4,7 +4,7 @@ import dagster as dg
 
 from churn_assets.core.verdict import Verdict
 from churn_assets.defs.gates.checks import all_passed, check, results
-from churn_assets_tests.defs.graph import CUSTOMERS, LABELS, MONTH, customers, from_files
+from churn_assets_tests.defs.graph import CUSTOMERS, LABELS, MONTH, customers, from_rows
 
 SPECS = [check("a", "gate", "Blocks.", blocking=True), check("a", "advice", "Does not.")]
 
@@ -30,10 +30,8 @@ def test_a_result_carries_the_verdicts_numbers_and_its_severity() -> None:
     assert advice.severity == dg.AssetCheckSeverity.WARN
 
 
-def test_results_are_of_the_materialisation_that_they_judge(tmp_path: Path) -> None:
-    path = tmp_path / "customers.csv"
-    customers(300).to_csv(path, index=False)
-    graph = from_files(tmp_path, path)
+def test_a_result_refers_to_the_materialisation_of_its_run(tmp_path: Path) -> None:
+    graph = from_rows(tmp_path, customers(300))
     for result in (
         graph.run(*CUSTOMERS, month=MONTH),
         graph.run(*LABELS, month=MONTH),

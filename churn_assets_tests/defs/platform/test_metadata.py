@@ -24,11 +24,11 @@ def test_columns_come_from_the_contract() -> None:
     assert set(shown["idle_share"].tags) == {"derived"}
 
 
-def test_a_table_as_it_came_is_text() -> None:
+def test_columns_of_a_table_as_delivered_are_text() -> None:
     assert {column.type for column in columns(text=True).values()} == {"string"}
 
 
-def test_a_frame_is_shown_as_plain_values() -> None:
+def test_a_frame_becomes_a_table_of_plain_values() -> None:
     frame = pd.DataFrame(
         {"n": np.arange(50), "x": 0.5, "b": True, "t": pd.array(["a", None] * 25, "string")}
     )

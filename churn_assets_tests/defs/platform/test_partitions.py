@@ -10,7 +10,7 @@ from churn_assets.settings import latest_closed_month
 NOW = datetime(2026, 4, 15, tzinfo=UTC)
 
 
-def test_the_present_month_is_not_closed() -> None:
+def test_the_current_month_is_not_closed() -> None:
     keys = closed_months("2026-01").get_partition_keys(current_time=NOW)
     assert keys == ["2026-01", "2026-02", "2026-03"]
 
@@ -18,18 +18,18 @@ def test_the_present_month_is_not_closed() -> None:
 @pytest.mark.parametrize(
     ("horizon", "keys"), [(1, ["2026-01", "2026-02"]), (2, ["2026-01"]), (3, []), (12, [])]
 )
-def test_an_unknown_label_is_a_partition_that_does_not_exist(horizon: int, keys: list[str]) -> None:
+def test_a_month_without_known_labels_has_no_partition(horizon: int, keys: list[str]) -> None:
     assert labelled_months("2026-01", horizon).get_partition_keys(current_time=NOW) == keys
 
 
-def test_a_snapshot_without_months_is_one_partition() -> None:
+def test_a_source_without_months_has_one_partition() -> None:
     assert one_month("2025-12").get_partition_keys() == ["2025-12"]
     assert one_month(None).get_partition_keys() == [latest_closed_month()]
 
 
-def test_the_latest_closed_month_is_the_one_before_the_present() -> None:
-    present = pd.Period(datetime.now(UTC).strftime("%Y-%m"), freq="M")
-    assert pd.Period(latest_closed_month(), freq="M") == present - 1
+def test_the_latest_closed_month_is_the_one_before_the_current() -> None:
+    current = pd.Period(datetime.now(UTC).strftime("%Y-%m"), freq="M")
+    assert pd.Period(latest_closed_month(), freq="M") == current - 1
     assert closed_months("2026-01").get_last_partition_key() == latest_closed_month()
 
 

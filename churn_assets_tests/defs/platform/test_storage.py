@@ -91,7 +91,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_one_month_several_months_and_all_months_are_one_typed_frame(home: Path) -> None:
+def test_one_month_several_months_and_all_months_load_as_one_typed_frame(home: Path) -> None:
     run(home, "every_month")
     run(home, "two_months", "2026-03")
     reports = home / "reports"
@@ -101,7 +101,7 @@ def test_one_month_several_months_and_all_months_are_one_typed_frame(home: Path)
     assert '"[2, 3]"' in (reports / "two_months/2026-03.json").read_text()
 
 
-def test_a_report_is_json_and_html_and_loads_as_its_type(home: Path) -> None:
+def test_a_report_is_stored_as_json_and_html_and_loads_as_its_type(home: Path) -> None:
     run(home, "every_month")
     result = run(home, "read_again")
     assert (home / "reports/read_again.html").read_text() == "<html>[1, 2, 3, 4]!</html>"
@@ -110,7 +110,7 @@ def test_a_report_is_json_and_html_and_loads_as_its_type(home: Path) -> None:
     assert str(shown["html"].value).endswith("read_again.html")
 
 
-def test_a_report_that_cannot_be_written_whole_leaves_the_old_one(home: Path) -> None:
+def test_a_report_that_cannot_be_written_completely_keeps_the_old_one(home: Path) -> None:
     run(home, "every_month")
     before = {path: path.read_bytes() for path in (home / "reports").iterdir()}
 
@@ -122,7 +122,7 @@ def test_a_report_that_cannot_be_written_whole_leaves_the_old_one(home: Path) ->
     assert {path: path.read_bytes() for path in (home / "reports").iterdir()} == before
 
 
-def test_a_table_shows_rows_bytes_version_and_place(home: Path) -> None:
+def test_metadata_of_a_table_has_rows_bytes_version_and_uri(home: Path) -> None:
     result = run(home, "tenures", "2026-02")
     (event,) = result.get_asset_materialization_events()
     shown = event.step_materialization_data.materialization.metadata

@@ -1,0 +1,75 @@
+"""Every name that the project imports from Dagster's private modules.
+
+These names have no public export in dagster 1.13.27, the version for which each reason below was
+checked. They may move in any release: `test_dagster_internals.py` names those that have gone.
+When a release exports a name publicly, import it from `dagster` and delete it here.
+"""
+
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.definitions.declarative_automation.automation_condition import (
+    BuiltinAutomationCondition,
+)
+from dagster._core.definitions.declarative_automation.operators import DepsAutomationCondition
+from dagster._core.definitions.freshness import CronFreshnessPolicy, TimeWindowFreshnessPolicy
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.instance import InstanceRef
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.tags import (
+    AUTO_MATERIALIZE_TAG,
+    AUTOMATION_CONDITION_TAG,
+    ROOT_RUN_ID_TAG,
+    SCHEDULE_NAME_TAG,
+    SENSOR_NAME_TAG,
+)
+
+REASONS = {
+    "BaseAssetGraph": "type of the asset graph of a running step",
+    "DATA_VERSION_TAG": "tag by which a reported event carries the version of a delivery",
+    "BuiltinAutomationCondition": "type with `with_label`, which all conditions are",
+    "DepsAutomationCondition": "type with `allow` and `ignore`",
+    "CronFreshnessPolicy": "reads the deadline of a policy; `FreshnessPolicy` only builds one",
+    "TimeWindowFreshnessPolicy": "reads the windows of a policy",
+    "PartitionKeyFilter": "argument of the queries for check results of one partition",
+    "InstanceRef": "opens an instance with one setting overridden, for the demo",
+    "CheckRunHealthResult": "return type of a run launcher's health check",
+    "WorkerStatus": "field of that result",
+    "AssetCheckExecutionRecordStatus": "status of a stored check result",
+    "IN_PROGRESS_RUN_STATUSES": "statuses of runs that may still materialise something",
+    "AUTO_MATERIALIZE_TAG": "tag of a run that the daemon started for a condition",
+    "AUTOMATION_CONDITION_TAG": "tag of a run that the daemon started for a condition",
+    "ROOT_RUN_ID_TAG": "tag that links a retried run to the first attempt",
+    "SCHEDULE_NAME_TAG": "tag of a run that a schedule started",
+    "SENSOR_NAME_TAG": "tag of a run that a sensor started",
+}
+"""What the project needs each name for."""
+
+NO_COMPUTE_LOGS = {
+    "module": "dagster._core.storage.noop_compute_log_manager",
+    "class": "NoOpComputeLogManager",
+}
+"""`compute_logs` section of an instance that keeps no output of steps; documented by this path."""
+
+__all__ = [
+    "AUTOMATION_CONDITION_TAG",
+    "AUTO_MATERIALIZE_TAG",
+    "DATA_VERSION_TAG",
+    "IN_PROGRESS_RUN_STATUSES",
+    "NO_COMPUTE_LOGS",
+    "REASONS",
+    "ROOT_RUN_ID_TAG",
+    "SCHEDULE_NAME_TAG",
+    "SENSOR_NAME_TAG",
+    "AssetCheckExecutionRecordStatus",
+    "BaseAssetGraph",
+    "BuiltinAutomationCondition",
+    "CheckRunHealthResult",
+    "CronFreshnessPolicy",
+    "DepsAutomationCondition",
+    "InstanceRef",
+    "PartitionKeyFilter",
+    "TimeWindowFreshnessPolicy",
+    "WorkerStatus",
+]
