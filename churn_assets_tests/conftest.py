@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-# On a new machine the first text that is drawn builds a table of Unicode, which takes seconds.
+# On a new machine, the first text that hypothesis draws builds a table of Unicode for seconds.
 settings.register_profile(
     "new machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -12,7 +12,7 @@ settings.load_profile("new machine")
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("CHURN_"):
             monkeypatch.delenv(name)
@@ -20,7 +20,7 @@ def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _shared_bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Many processes import BentoML here; where no bytecode is kept, that is most of the time."""
+    """Shares bytecode between processes: many import BentoML, which without it takes most time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("pycache")))

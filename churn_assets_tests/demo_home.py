@@ -1,4 +1,4 @@
-"""A home that the demo's own command filled, for the tests of what it leaves behind."""
+"""A home that the command of the demo fills, for tests of its content."""
 
 import os
 import subprocess
@@ -19,19 +19,19 @@ from churn_assets_tests.documents import ROOT
 LATEST = pd.Period(latest_closed_month(), freq="M")
 MONTHS = [str(LATEST - back) for back in range(7, -1, -1)]
 *_, BEFORE, SHOCKED, LAST = MONTHS
-"""The last month without the price shock, and the two with it."""
+"""Last month before the price shock, and the two months with it."""
 
 SETTINGS = {
     "simulated": {"customers": 6_000, "scenario": "price_shock", "scenario_month": SHOCKED},
     "first_month": MONTHS[0],
     "bootstrap_resamples": 100,
-    # So few customers do not tell two models apart.
+    # So few customers do not separate two models.
     "promotion": {"auc_margin": 0.1, "profit_margin": 0.5},
 }
 
 
 @dataclass
-class House(Graph):
+class DemoHome(Graph):
     """A graph over the home that the demo filled, with the demo's own instance."""
 
     dagster_home: Path
@@ -45,14 +45,15 @@ class House(Graph):
         return ModelRecord.model_validate_json(path.read_text())
 
 
-def house(home: Path, **settings: object) -> House:
-    return House(
+def demo_home(home: Path, **settings: object) -> DemoHome:
+    return DemoHome(
         Settings(home=home, **SETTINGS | settings),  # type: ignore[arg-type]
         dagster_home=home / "dagster",
     )
 
 
-def demo(home: Path, **settings: str) -> str:
+def run_demo(home: Path, **settings: str) -> str:
+    """Runs the demo over a home and returns its output."""
     environment = (
         os.environ
         | {"CHURN_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}

@@ -1,4 +1,4 @@
-"""Examples and commands in documents, for the tests that try them."""
+"""Examples and commands in documents, for the tests that run them."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 def sent(document: str) -> list[str]:
-    """What its calls of curl send."""
+    """The bodies that the document's curl commands send."""
     return [
         body
         for text in blocks(document, "console")
@@ -28,14 +28,14 @@ def sent(document: str) -> list[str]:
 
 
 def native(home: Path) -> dict[str, str]:
-    """The environment after `make env`, for the native commands of a home."""
+    """The environment variables after `make env`, for native commands in a home."""
     script = f'eval "$(make -s -o setup env)"; "{sys.executable}" -c "{SHOW_ENVIRONMENT}"'
     variables: dict[str, str] = json.loads(bash(script, os.environ | {"CHURN_HOME": str(home)}))
     return variables
 
 
 def bash(script: str, variables: Mapping[str, str]) -> str:
-    """What a script prints that no command of it fails in."""
+    """Runs a script, none of whose commands may fail, and returns its output."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         env=variables, cwd=ROOT, capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""A real `dagster dev` over files that are delivered, and what its instance has on record."""
+"""A real `dagster dev` over delivered files, and the event log of its instance."""
 
 import os
 import signal
@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import dagster as dg
 import psutil
@@ -27,25 +25,25 @@ GRACE = 30
 
 
 @dataclass(frozen=True)
-class Shop:
-    """A folder in which months of files are delivered."""
+class DeliveryFolder:
+    """Folder into which files of a month are delivered."""
 
     folder: Path
 
     def deliver(self, month: str, operator: Simulator, *, labels_of: str | None = None) -> None:
-        """The customers of a month, and the labels of an earlier one."""
+        """Delivers the customers of a month, and the labels of an earlier month."""
         self._put(f"customers-{month}.csv", operator.snapshot(month).to_csv(index=False))
         if labels_of:
             self._put(f"labels-{labels_of}.csv", operator.labels(labels_of).to_csv(index=False))
 
     def _put(self, name: str, text: str) -> None:
-        beside = self.folder / f".{name}"
-        beside.write_text(text)
-        beside.rename(self.folder / name)
+        temporary = self.folder / f".{name}"
+        temporary.write_text(text)
+        temporary.rename(self.folder / name)
 
 
 @dataclass(frozen=True)
-class Record:
+class EventLog:
     """Reads an instance's event log."""
 
     dagster_home: Path
@@ -55,21 +53,23 @@ class Record:
         return dg.DagsterInstance.from_config(str(self.dagster_home))
 
     def materialisations(self, since: int = 0) -> list[tuple[str, str | None, int]]:
-        """Asset, month and event id of everything that steps made, in order."""
-        made = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION, after_cursor=since)
-        records = self.instance.event_log_storage.get_event_records(made, ascending=True)
+        """Asset, month and event id of every materialisation by a step, in order."""
+        filters = dg.EventRecordsFilter(
+            dg.DagsterEventType.ASSET_MATERIALIZATION, after_cursor=since
+        )
+        records = self.instance.event_log_storage.get_event_records(filters, ascending=True)
         return [
             (key.to_user_string(), record.partition_key, record.storage_id)
             for record in records
             if record.run_id and (key := record.asset_key)
         ]
 
-    def made(self, since: int = 0) -> Counter[tuple[str, str | None]]:
-        """How often each month of each asset was made."""
+    def counts(self, since: int = 0) -> Counter[tuple[str, str | None]]:
+        """Number of materialisations by asset and month."""
         return Counter((name, month) for name, month, _ in self.materialisations(since))
 
-    def steps_ended(self, since: datetime) -> Counter[tuple[str, str | None]]:
-        """How often each step of each month ended well, in the runs created since then."""
+    def step_successes(self, since: datetime) -> Counter[tuple[str, str | None]]:
+        """Number of successes by step and month, in the runs created since then."""
         return Counter(
             (str(record.event_log_entry.step_key), run.tags.get("dagster/partition"))
             for run in self.instance.get_runs(dg.RunsFilter(created_after=since))
@@ -85,40 +85,9 @@ class Record:
         return list(self.instance.get_runs(dg.RunsFilter(statuses=list(statuses) or None)))
 
 
-class Receiver:
-    """An HTTP server that keeps what is posted to it."""
-
-    def __init__(self) -> None:
-        self.bodies: list[str] = []
-        bodies = self.bodies
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
-
-    @contextmanager
-    def listening(self) -> Iterator["Receiver"]:
-        thread = Thread(target=self._server.serve_forever)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
-
-
 @contextmanager
 def dagster_dev(log: Path, environment: dict[str, str]) -> Iterator[psutil.Popen]:
-    """Webserver and daemon as `make dev` starts them; stopped by their process ids at the end."""
+    """Runs webserver and daemon as `make dev` does; stops them by their process ids at the end."""
     command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "--workspace",
                "workspace.yaml", "--host", "127.0.0.1", "--port", str(_free_port())]  # fmt: skip
     with log.open("ab") as sink:
@@ -133,19 +102,19 @@ def dagster_dev(log: Path, environment: dict[str, str]) -> Iterator[psutil.Popen
 
 
 def end(process: psutil.Popen, how: signal.Signals) -> None:
-    """Ends a process with all that it started."""
+    """Ends a process and all its descendants."""
     family = [process, *process.children(recursive=True)] if process.is_running() else []
     if how is signal.SIGINT and process.is_running():
         process.send_signal(how)
         psutil.wait_procs(family, timeout=GRACE)
-    for one in family:
-        if one.is_running():
-            one.kill()
+    for member in family:
+        if member.is_running():
+            member.kill()
     psutil.wait_procs(family, timeout=GRACE)
 
 
 def wait(until: Callable[[], object], seconds: float, what: Callable[[], object]) -> None:
-    """Waits for something that happens of itself; `what` is shown where it does not."""
+    """Waits until a condition holds; the error after the deadline shows `what`."""
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline, what()

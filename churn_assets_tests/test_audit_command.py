@@ -1,4 +1,4 @@
-"""The audit log's own command, once in a process of its own."""
+"""The command of the audit log, once in a process of its own."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AuditLog:
     return log
 
 
-def test_it_verifies(log: AuditLog) -> None:
+def test_verify_counts_the_entries(log: AuditLog) -> None:
     verified = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "churn_assets.audit", "verify"],
         env=os.environ, cwd=ROOT, capture_output=True, text=True, check=False,
@@ -31,12 +31,12 @@ def test_it_verifies(log: AuditLog) -> None:
     assert (verified.returncode, verified.stdout[:9]) == (0, "1 entries"), verified.stderr
 
 
-def test_it_lists(log: AuditLog, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_the_entries(log: AuditLog, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     assert "promotion   churn_telecom  none -> 1  by ada: the first" in capsys.readouterr().out
 
 
-def test_a_record_of_an_entry_that_is_not_there_ends_with_1(
+def test_verify_exits_with_1_where_a_recorded_entry_is_missing(
     log: AuditLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "reports").mkdir()
@@ -45,7 +45,7 @@ def test_a_record_of_an_entry_that_is_not_there_ends_with_1(
     assert capsys.readouterr().out.startswith("Entry 2 is missing")
 
 
-def test_a_wrong_setting_ends_with_2(
+def test_a_wrong_setting_exits_with_2(
     log: AuditLog, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CHURN_SEED", "many")

@@ -1,4 +1,4 @@
-"""What the commands of the Makefile set up for the service."""
+"""Environment and files that the Makefile sets up for the service."""
 
 import os
 from pathlib import Path
@@ -20,13 +20,13 @@ def test_the_home_has_a_log_of_predictions_and_a_key_for_its_pseudonyms(
     assert variables["CHURN_API_ID_KEY_FILE"] == str(key)
     assert key.stat().st_mode & 0o777 == 0o600
     monkeypatch.setenv("CHURN_API_ID_KEY_FILE", str(key))
-    made = load_settings().id_key()
-    assert len(made) == 64
+    secret = load_settings().id_key()
+    assert len(secret) == 64
     native(tmp_path)
-    assert load_settings().id_key() == made
+    assert load_settings().id_key() == secret
 
 
-def test_a_key_that_is_made_is_asked_for_from_then_on(tmp_path: Path) -> None:
+def test_the_service_requires_keys_once_one_is_created(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     here = os.environ | {"CHURN_HOME": str(tmp_path)}
     tokens = [

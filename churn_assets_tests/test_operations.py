@@ -1,16 +1,15 @@
-"""The documents say what the definitions do."""
+"""The documents on operations agree with the definitions and the settings."""
 
 import re
-from pathlib import Path
 
 from churn_assets.operations import document
 from churn_assets.settings import Settings
+from churn_assets_tests.documents import ROOT
 
-ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 
 
-def test_the_table_of_what_runs_when_is_current() -> None:
+def test_the_automation_document_is_current() -> None:
     assert (ROOT / "docs/automation.md").read_text() == document(), "run `make docs`"
 
 
@@ -22,7 +21,7 @@ def test_every_runbook_says_what_you_see_how_to_check_and_what_to_do() -> None:
             assert part in runbook, runbook.splitlines()[0]
 
 
-def test_every_variable_that_is_named_is_a_setting() -> None:
+def test_every_named_variable_is_a_setting() -> None:
     names = set(re.findall(r"CHURN_[A-Z_]+[A-Z]", OPERATIONS))
     service = (ROOT / "bento/README.md").read_text()
     for name in names - {"CHURN_HOME", "CHURN_CONTRACT"}:

@@ -40,7 +40,7 @@ class DeliveryError(RuntimeError):
     """A message was not accepted by a channel.
 
     Attributes:
-        transient: whether a retry may help.
+        transient: Whether a retry may help.
     """
 
     def __init__(self, text: str, *, transient: bool = True) -> None:
@@ -60,7 +60,7 @@ class Channel(Protocol):
         """Sends one message, once.
 
         Raises:
-            DeliveryError: the message was not accepted.
+            DeliveryError: The message was not accepted.
         """
         ...
 
@@ -90,7 +90,7 @@ class Mail:
     """A mail server.
 
     Attributes:
-        settings: settings with at least the host and the receivers.
+        settings: Settings with at least the host and the receivers.
     """
 
     settings: Alerts
@@ -172,11 +172,11 @@ def deliver(
     """Sends every message through every channel that has not accepted it yet.
 
     Args:
-        delivered: receipts of earlier deliveries.
-        keep: called with all receipts of these messages after each delivery, so that the message
+        delivered: Receipts of earlier deliveries.
+        keep: Called with all receipts of these messages after each delivery, so that the message
             is not sent again after the process died.
-        retries: number of retries of a message that was not accepted.
-        seconds: time for each channel; messages that do not fit wait for the next tick.
+        retries: Number of retries of a message that was not accepted.
+        seconds: Time for each channel; messages that do not fit wait for the next tick.
 
     Returns:
         Errors, as texts without secrets.

@@ -46,15 +46,15 @@ class AuditLog:
         """Appends a decision; concurrent appends are ordered one after the other.
 
         Args:
-            action: promotion, rollback, correction, override, rescore.
-            actor: the person who decided, or `policy`.
-            subject: asset or registered model.
-            before, after: states before and after the decision.
-            evidence: basis of the decision; any JSON with finite numbers.
-            require: called with the entries so far; raises where the decision no longer fits them.
+            action: Kind of decision; see `AuditEntry`.
+            actor: The person who decided, or `policy`.
+            subject: Asset or registered model.
+            before, after: States before and after the decision.
+            evidence: Basis of the decision; any JSON with finite numbers.
+            require: Called with the entries so far; raises where the decision no longer fits them.
 
         Raises:
-            AuditError: the log cannot be read, so nothing can be appended.
+            AuditError: The log cannot be read, so nothing can be appended.
         """
         made: list[AuditEntry] = []
 
@@ -82,7 +82,7 @@ class AuditLog:
         """All entries in order; none where the log does not exist yet.
 
         Raises:
-            AuditError: an entry cannot be read.
+            AuditError: An entry cannot be read.
         """
         return [_entry(row) for row in self._read()[0]]
 
@@ -95,7 +95,7 @@ class AuditLog:
         materialised.
 
         Args:
-            anchor: hash of an entry that must exist, from the record of the champion.
+            anchor: Hash of an entry that must exist, from the record of the champion.
         """
         entries: list[AuditEntry] = []
         rows, written = self._read()

@@ -52,10 +52,10 @@ class BuiltBento:
     """A bento in the store and as an archive.
 
     Attributes:
-        tag: name:version.
-        model_tag: exact tag of the served model.
+        tag: Name:version.
+        model_tag: Exact tag of the served model.
         archive: `.bento` file, for `bentoml import` or to serve elsewhere.
-        size_bytes: size of the archive.
+        size_bytes: Size of the archive.
     """
 
     tag: str
@@ -69,8 +69,8 @@ class BentoStore:
     """A BentoML home, the store of `bentoml list` and `bentoml serve`.
 
     Attributes:
-        home: folder of the store, BENTOML_HOME.
-        source: folder with `service.py` and `build.py`.
+        home: Folder of the store, BENTOML_HOME.
+        source: Folder with `service.py` and `build.py`.
     """
 
     home: Path
@@ -98,15 +98,15 @@ class BentoStore:
         it is published. A bento that is not published by the end of the block is deleted.
 
         Args:
-            scorer: scorer of the model.
-            fallback: simpler scorer that is used where `scorer` fails.
-            card: model card; name and version are lower-case letters, digits, `_`, `-` and `.`.
-            contract: contract with its derived features bound to functions.
-            labels: labels of the bento.
-            export_to: folder that gets `<name>-<version>.bento` on publishing.
+            scorer: Scorer of the model.
+            fallback: Simpler scorer that is used where `scorer` fails.
+            card: Model card; name and version are lower-case letters, digits, `_`, `-` and `.`.
+            contract: Contract with its derived features bound to functions.
+            labels: Labels of the bento.
+            export_to: Folder that gets `<name>-<version>.bento` on publishing.
 
         Raises:
-            BentoError: a scorer or the card does not fit the contract, or BentoML failed; then the
+            BentoError: A scorer or the card does not fit the contract, or BentoML failed; then the
                 message ends with BentoML's output.
         """
         _check(contract, card, scorer, fallback)

@@ -79,8 +79,8 @@ class Lake:
     """Delta tables below one path or object-store URL.
 
     Attributes:
-        root: local path or URL.
-        options: storage options of the object store.
+        root: Local path or URL.
+        options: Storage options of the object store.
     """
 
     root: str
@@ -98,8 +98,8 @@ class Lake:
         Writing the same rows again leaves the content unchanged, at a new version.
 
         Args:
-            month: month of all rows of the frame; None replaces the whole table.
-            sources: versions of the tables that the frame was derived from, kept in the commit.
+            month: Month of all rows of the frame; None replaces the whole table.
+            sources: Versions of the tables that the frame was derived from, kept in the commit.
         """
         arrow = pa.Table.from_pandas(_storable(frame), preserve_index=False)
         return self._write(table, arrow, month, dict(sources or {}))
@@ -146,8 +146,8 @@ class Lake:
         The table is append-only: Delta refuses to remove its rows.
 
         Args:
-            schema: schema of the table, which is created where it does not exist.
-            make: computes the new rows from all existing rows; called again where another writer
+            schema: Schema of the table, which is created where it does not exist.
+            make: Computes the new rows from all existing rows; called again where another writer
                 was first.
         """
         self._create(table, schema, configuration=APPEND_ONLY)
@@ -197,14 +197,14 @@ class Lake:
         """Reads months of a table as one frame.
 
         Args:
-            months: months to read; None reads all months.
-            version: an earlier version of the table; None reads the newest.
+            months: Months to read; None reads all months.
+            version: An earlier version of the table; None reads the newest.
 
         Returns:
             The rows, in any order; `attrs["lake"]` holds the version that was read.
 
         Raises:
-            LakeError: the table, one of the months or the version does not exist.
+            LakeError: The table, one of the months or the version does not exist.
         """
         delta = self._open(table, version)
         if months is not None:

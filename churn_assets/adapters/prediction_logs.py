@@ -33,12 +33,12 @@ def read_lines(
     """Yields the new lines of every log below a folder, file by file, in blocks.
 
     Args:
-        folder: folder of the logs; yields nothing where it does not exist.
-        positions: read position of each file, by path within the folder.
-        since: files last modified before this time, less `CLOCK_SLACK`, are skipped.
+        folder: Folder of the logs; yields nothing where it does not exist.
+        positions: Read position of each file, by path within the folder.
+        since: Files last modified before this time, less `CLOCK_SLACK`, are skipped.
 
     Raises:
-        PredictionLogError: a compressed file cannot be decompressed.
+        PredictionLogError: A compressed file cannot be decompressed.
     """
     if not folder.exists():
         return
@@ -61,7 +61,7 @@ def read_key(path: Path) -> bytes | None:
     """Reads the key of the pseudonyms; None where the file does not exist.
 
     Raises:
-        PredictionLogError: the file does not contain a valid key.
+        PredictionLogError: The file does not contain a valid key.
     """
     if not path.is_file():
         return None

@@ -84,7 +84,7 @@ def judge_challenger(
     or was lost, there is no comparison, and the challenger does not pass.
 
     Args:
-        report: evaluation of the challenger.
+        report: Evaluation of the challenger.
     """
     champion_record, comparison, problem = None, None, ""
     if champion_version:
@@ -118,7 +118,7 @@ def usable(name: str, version: str, contract: Contract) -> tuple[ModelRecord, Sc
     """Loads a registered version that can score rows of a contract, with its scorer.
 
     Raises:
-        UnusableError: the version was lost, or needs inputs that the contract does not have with
+        UnusableError: The version was lost, or needs inputs that the contract does not have with
             the same type.
     """
     try:
@@ -166,13 +166,13 @@ def move(
     """Makes a version the champion and the current champion `previous`, through the audit log.
 
     Args:
-        name: name of the registered model.
-        behind: newest movement at the time of the decision.
-        action: promotion or rollback.
-        actor: the person who decided, or `policy`.
+        name: Name of the registered model.
+        behind: Newest movement at the time of the decision.
+        action: `promotion` or `rollback`.
+        actor: The person who decided, or `policy`.
 
     Raises:
-        MovementError: the champion has moved since.
+        MovementError: The champion has moved since.
     """
 
     def not_moved(entries: Sequence[AuditEntry]) -> None:
@@ -240,7 +240,7 @@ def promoted(state: RegistryState, anchor: str) -> PromotedModel | None:
     """Returns the champion by the audit log as the stored asset; None where there is none.
 
     Args:
-        anchor: hash of the entry in the stored asset; the action is `kept` where it is unchanged.
+        anchor: Hash of the entry in the stored asset; the action is `kept` where it is unchanged.
     """
     if state.champion is None or (entry := state.by) is None:
         return None

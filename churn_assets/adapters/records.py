@@ -15,14 +15,14 @@ class ModelRecord(Frozen):
     """Record of a registered model version, with everything needed to trace its origin.
 
     Attributes:
-        name: registered model in MLflow.
-        version: registered version.
+        name: Registered model in MLflow.
+        version: Registered version.
         run_id: MLflow run of the training.
-        table_versions: versions of the lake's tables that the model was trained on.
-        recipe: fingerprint of code, contract, candidates, search space and seed; not of the data.
-        months: labelled months of the training set, in order.
-        trained_at: time of the training, in UTC.
-        reasons: reasons for the training; empty where a person started it without one.
+        table_versions: Versions of the lake's tables that the model was trained on.
+        recipe: Fingerprint of code, contract, candidates, search space and seed; not of the data.
+        months: Labelled months of the training set, in order.
+        trained_at: Time of the training, in UTC.
+        reasons: Reasons for the training; empty where a person started it without one.
     """
 
     name: str
@@ -44,14 +44,14 @@ class PromotedModel(Frozen):
     """The champion and the decision that made it the champion.
 
     Attributes:
-        model: current champion.
-        previous: previous champion, which a rollback restores.
-        action: last action; `kept` where the challenger was the champion already.
-        policy: policy that decided a promotion; null for a rollback.
-        comparison: comparison of the challenger with the champion of that time, if there was one.
-        approved_by: a person, or `policy` where no person decided.
+        model: Current champion.
+        previous: Previous champion, which a rollback restores.
+        action: Last action; `kept` where the challenger was the champion already.
+        policy: Policy that decided a promotion; null for a rollback.
+        comparison: Comparison of the challenger with the champion of that time, if there was one.
+        approved_by: A person, or `policy` where no person decided.
         dagster_run_id: Dagster run that decided.
-        audit_hash: hash of the decision's entry in the audit log.
+        audit_hash: Hash of the decision's entry in the audit log.
     """
 
     model: ModelRecord
@@ -70,9 +70,9 @@ class BentoRecord(Frozen):
     """Record of a bento.
 
     Attributes:
-        tag: name:version in the bento store.
-        archive: path of the `.bento` file.
-        size_bytes: size of the archive.
+        tag: Name:version in the bento store.
+        archive: Path of the `.bento` file.
+        size_bytes: Size of the archive.
     """
 
     tag: str
@@ -94,11 +94,11 @@ def model_card(
     """Returns the card of an evaluated model, which becomes part of the bento.
 
     Args:
-        report: evaluation of `model`.
-        contract: contract of the bento.
-        probabilities: the model's probabilities for the rows of the report, (n,).
+        report: Evaluation of `model`.
+        contract: Contract of the bento.
+        probabilities: The model's probabilities for the rows of the report, (n,).
         dagster_run_id: Dagster run that builds the bento; empty where there is none.
-        built_at: time of the build, with a time zone.
+        built_at: Time of the build, with a time zone.
     """
     return ModelCard(
         name=model.name,

@@ -64,11 +64,11 @@ def register_model(
     Args:
         scorer: `trained.estimator`, compiled.
         fallback: `trained.simple`, compiled.
-        rows: some training rows, for the signature.
-        table_versions: versions of the lake's tables, by name.
-        months: labelled months of the training set.
-        code_version: version of the training code.
-        reasons: reasons for the training.
+        rows: Some training rows, for the signature.
+        table_versions: Versions of the lake's tables, by name.
+        months: Labelled months of the training set.
+        code_version: Version of the training code.
+        reasons: Reasons for the training.
     """
     import mlflow
 
@@ -158,7 +158,7 @@ def model_record(name: str, version: str) -> ModelRecord:
     """Loads the record of a registered version from its MLflow run.
 
     Raises:
-        RegistryError: the version does not exist, or its run has no record.
+        RegistryError: The version does not exist, or its run has no record.
     """
     from mlflow.exceptions import MlflowException
 
@@ -173,7 +173,7 @@ def load_report(record: ModelRecord) -> EvaluationReport:
     """Loads the evaluation report of a registered version.
 
     Raises:
-        RegistryError: the version was never evaluated.
+        RegistryError: The version was never evaluated.
     """
     text = _text(record.run_id, REPORT_FILE, f"{record.name}:{record.version}")
     return EvaluationReport.model_validate_json(text)
@@ -194,7 +194,7 @@ def load_scorer(record: ModelRecord) -> Scorer:
     """Loads the compiled scorer of a registered version.
 
     Raises:
-        RegistryError: the run has no scorer.
+        RegistryError: The run has no scorer.
     """
     return _load(record, SCORER_PATH)
 
@@ -203,7 +203,7 @@ def load_fallback(record: ModelRecord) -> Scorer:
     """Loads the compiled logistic regression of the same training.
 
     Raises:
-        RegistryError: the run has no fallback, as in old runs.
+        RegistryError: The run has no fallback, as in old runs.
     """
     return _load(record, FALLBACK_PATH)
 

@@ -41,16 +41,16 @@ def serving(
     """Serves a bento for as long as the block lasts.
 
     Args:
-        tag_or_path: name:version in the store, a `.bento` archive, or the folder of a bento.
-        home: home of the store; it is only read.
-        timeout: seconds within which the server must be ready.
-        settings: variables of the service, CHURN_API_..., for this server.
+        tag_or_path: Name:version in the store, a `.bento` archive, or the folder of a bento.
+        home: Home of the store; it is only read.
+        timeout: Seconds within which the server must be ready.
+        settings: Variables of the service, CHURN_API_..., for this server.
 
     Yields:
         The base URL, once the server is ready.
 
     Raises:
-        BentoError: the bento does not exist, or its server did not become ready.
+        BentoError: The bento does not exist, or its server did not become ready.
     """
     with TemporaryDirectory(prefix="churn-serve-", ignore_cleanup_errors=True) as scratch:
         target = _target(tag_or_path, home, Path(scratch))
@@ -96,14 +96,14 @@ def predictions(url: str, customers: Sequence[Mapping[str, Any]]) -> NDArray[np.
     """Requests predictions from a served bento, one request per customer over one connection.
 
     Args:
-        url: base URL of the service.
-        customers: request bodies, see `core.data.features.requests`.
+        url: Base URL of the service.
+        customers: Request bodies, see `core.data.features.requests`.
 
     Returns:
         Churn probabilities, shape (n,).
 
     Raises:
-        BentoError: a response had another status than 200.
+        BentoError: A response had another status than 200.
     """
     import httpx  # Here: it takes 0.1 s, and every code location loads this module.
 

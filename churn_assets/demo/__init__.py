@@ -1,1 +1,1 @@
-"""What `make demo` runs."""
+"""Program of `make demo`."""

@@ -1,7 +1,7 @@
-"""`make demo`: tells what becomes of an operator's customers, and says what came of it.
+"""`make demo`: processes the months of an operator's customers, and prints a summary.
 
-It runs the same definitions against the same instance as the Dagster UI, which shows every run
-afterwards. What is there already is not made again. What libraries write to stderr goes to
+The demo runs the same definitions against the same instance as the Dagster UI, which shows every
+run afterwards. Existing assets are not materialised again. The stderr output of libraries goes to
 `demo.log` in the platform's home.
 """
 
@@ -11,80 +11,75 @@ import time
 from contextlib import redirect_stderr
 
 from dagster import DagsterInstance
-from dagster._core.instance import InstanceRef
 
 from churn_assets.adapters.sources.source import SourceError
 from churn_assets.contracts.loading import ContractError
 from churn_assets.definitions import build
+from churn_assets.defs.platform.dagster_internals import NO_COMPUTE_LOGS, InstanceRef
 from churn_assets.defs.platform.platform import Platform
 from churn_assets.demo.demo import Demo
-from churn_assets.demo.phases import chapters
+from churn_assets.demo.phases import phases
 from churn_assets.demo.summary import summary
 from churn_assets.settings import SettingsError, load_settings
 
 
 def instance_without_step_logs() -> DagsterInstance:
-    """The instance of DAGSTER_HOME, but for keeping what each step prints.
+    """Returns the instance of DAGSTER_HOME, but with capture of the steps' output switched off.
 
-    Dagster starts processes for that with every run, half a second each; what the demo's steps
-    print is in its log.
+    For that capture Dagster starts processes in every run, which take half a second each. The
+    output of the demo's steps is in the demo's log.
     """
     with DagsterInstance.get() as instance:
         home = instance.root_directory
-    kept_nowhere = {
-        "module": "dagster._core.storage.noop_compute_log_manager",
-        "class": "NoOpComputeLogManager",
-    }
-    return DagsterInstance.from_ref(
-        InstanceRef.from_dir(home, overrides={"compute_logs": kept_nowhere})
-    )
+    overrides = {"compute_logs": NO_COMPUTE_LOGS}
+    return DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=overrides))
 
 
 def is_changed(platform: Platform) -> bool:
-    """The home was filled from another contract's version or another source than the present one.
+    """Returns whether the contract's version or the source has changed since the home was filled.
 
     Raises:
-        SettingsError: the home belongs to a contract of another name.
+        SettingsError: The home belongs to a contract of another name.
     """
     source = {"source", "simulated", "file", "snapshot_month", "first_month"}
-    present = {
+    current = {
         "contract": platform.contract.name,
         "fingerprint": platform.contract.fingerprint,
         "source": platform.settings.model_dump(mode="json", include=source),
     }
     platform.home.mkdir(parents=True, exist_ok=True)
     path = platform.home / "demo.json"
-    before = json.loads(path.read_text()) if path.is_file() else present
-    if before["contract"] != present["contract"]:
+    before = json.loads(path.read_text()) if path.is_file() else current
+    if before["contract"] != current["contract"]:
         raise SettingsError(
             f"CHURN_HOME {platform.home} holds contract {before['contract']!r}, not "
-            f"{present['contract']!r}: set another, or none"
+            f"{current['contract']!r}: set another CHURN_HOME, or none"
         )
-    path.write_text(json.dumps(present, indent=1))
-    return bool(before != present)
+    path.write_text(json.dumps(current, indent=1))
+    return bool(before != current)
 
 
 def main() -> int:
-    """Runs the demo; 0 where everything was made, 1 where not, 2 where a setting is wrong."""
+    """Runs the demo; returns 0 on success, 1 if something is missing, 2 if a setting is wrong."""
     started = time.monotonic()
     try:
         platform = Platform.of(load_settings())
         definitions = build(platform)
-        anew = is_changed(platform)
+        changed = is_changed(platform)
     except (SettingsError, ContractError, SourceError) as error:
         print(error)
         return 2
     print(f"Churn of contract {platform.contract.name}: {platform.contract.description}")
-    if anew:
+    if changed:
         print("The contract or the source has changed: everything is made again, at once.")
     log = platform.home / "demo.log"
     with instance_without_step_logs() as instance, log.open("a") as sink, redirect_stderr(sink):
         demo = Demo(platform, definitions, instance)
-        told = demo.tell(chapters(platform, at_once=anew), anew=anew)
-        fine = demo.build_bento() and told
+        complete = demo.run(phases(platform, at_once=changed), again=changed)
+        complete = demo.build_bento() and complete
         seconds = time.monotonic() - started
-        print(summary(platform, definitions, instance, seconds, fine=fine))
-    return 0 if fine else 1
+        print(summary(platform, definitions, instance, seconds, complete=complete))
+    return 0 if complete else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What became of it: model by model and month by month, as the stores tell it."""
+"""History of the models and of the months that they scored, read from the stores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,6 @@ from typing import Any, TypeVar
 
 import dagster as dg
 from dagster import DagsterInstance
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecordStatus as Status,
-)
 from pydantic import BaseModel
 from upath import UPath
 
@@ -18,6 +14,8 @@ from churn_assets.core.governance.audit import AuditEntry
 from churn_assets.core.monitoring.drift import RETRAINING_CHECKS, DriftReport
 from churn_assets.defs.assets.retraining import DRIFT, MODEL
 from churn_assets.defs.assets.scores import SCORES, delivered_version
+from churn_assets.defs.platform.dagster_internals import AssetCheckExecutionRecordStatus as Status
+from churn_assets.defs.platform.dagster_internals import PartitionKeyFilter
 from churn_assets.defs.platform.platform import Platform
 
 EARNED = dg.AssetCheckKey(dg.AssetKey("promoted_model"), "challenger_earned_promotion")
@@ -26,7 +24,7 @@ MOST_MODELS = 1_000
 
 @dataclass(frozen=True)
 class Trained:
-    """A model as its asset was stored: its version, what it learnt from, and why."""
+    """A trained model, from its asset's metadata: version, months and reasons of the training."""
 
     version: str
     months: str
@@ -40,10 +38,10 @@ class Trained:
         return cls(version, f"{first} to {last}", ", ".join(keys))
 
 
-def chain(
+def history(
     platform: Platform, definitions: dg.Definitions, instance: DagsterInstance
 ) -> Iterator[str]:
-    """A line a fact: why a model was trained, what was decided of it, which months it scored."""
+    """Yields a line per fact: why a model was trained, its promotion, the months it scored."""
     entries = [e for e in AuditLog(platform.lake).entries() if e.subject == platform.model_name]
     scored = _scored(platform)
     models = _models(instance)
@@ -53,7 +51,7 @@ def chain(
         for month, rows in scored.get(model.version, {}).items():
             yield (
                 f"{month}: {rows:,} customers scored by version {model.version}; "
-                f"{_moved(platform, month)}"
+                f"{_drift(platform, month)}"
             )
     yield from _stopped(definitions, instance)
 
@@ -65,38 +63,40 @@ def _models(instance: DagsterInstance) -> list[Trained]:
 
 
 def _scored(platform: Platform) -> Mapping[str, Mapping[str, int]]:
-    """Customers that were scored, by model version and month."""
-    found: dict[str, dict[str, int]] = {}
+    """Returns the number of scored customers, by model version and month."""
+    rows_scored: dict[str, dict[str, int]] = {}
     for month, rows in sorted(platform.lake.rows_by_month(SCORES).items()):
         version = delivered_version(platform.lake, month)
-        found.setdefault(str(version), {})[month] = rows
-    return found
+        rows_scored.setdefault(str(version), {})[month] = rows
+    return rows_scored
 
 
 def _decision(model: Trained, entries: Sequence[AuditEntry]) -> str:
-    """The last that made it the champion; empty where nothing did."""
-    moved = [entry for entry in entries if entry.after == model.version]
-    return f"{moved[-1].action} by {moved[-1].actor}: {moved[-1].reason}" if moved else ""
+    """Describes the last decision that made the model the champion; "" where there is none."""
+    decisions = [entry for entry in entries if entry.after == model.version]
+    if not decisions:
+        return ""
+    return f"{decisions[-1].action} by {decisions[-1].actor}: {decisions[-1].reason}"
 
 
 def _refusal(instance: DagsterInstance, *, newest: bool) -> str:
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key([EARNED])
-    found = latest[EARNED].evaluation if EARNED in latest else None
-    why = f": {found.description}" if newest and found and not found.passed else ""
-    return f"not promoted{why}"
+    check = latest[EARNED].evaluation if EARNED in latest else None
+    reason = f": {check.description}" if newest and check and not check.passed else ""
+    return f"not promoted{reason}"
 
 
-def _moved(platform: Platform, month: str) -> str:
+def _drift(platform: Platform, month: str) -> str:
     report = read(DriftReport, platform.reports / DRIFT / f"{month}.json")
     if report is None:
         return "not compared with training"
     failed = [name for name in RETRAINING_CHECKS if not report.verdicts[name].passed]
-    moved = f" ({', '.join(report.drifted)})" if report.drifted else ""
-    return f"failed {', '.join(failed)}{moved}" if failed else "as in training"
+    features = f" ({', '.join(report.drifted)})" if report.drifted else ""
+    return f"failed {', '.join(failed)}{features}" if failed else "as in training"
 
 
 def _stopped(definitions: dg.Definitions, instance: DagsterInstance) -> Iterator[str]:
-    """Months whose blocking checks failed when they last ran."""
+    """Yields a line per blocking check of a month that failed when it last ran."""
     graph, store = definitions.resolve_asset_graph(), instance.event_log_storage
     blocking = [key for key in graph.asset_check_keys if graph.get(key).blocking]
     for info in store.get_asset_check_partition_info(blocking):
@@ -106,14 +106,14 @@ def _stopped(definitions: dg.Definitions, instance: DagsterInstance) -> Iterator
         [record] = store.get_asset_check_execution_history(
             info.check_key, limit=1, status={Status.FAILED}, partition_filter=month
         )
-        said = record.evaluation.description if record.evaluation else "it ended in an error"
+        result = record.evaluation.description if record.evaluation else "it ended in an error"
         asset = info.check_key.asset_key.to_user_string()
-        yield f"{info.partition_key}: stopped at {asset}: {info.check_key.name}: {said}"
+        yield f"{info.partition_key}: stopped at {asset}: {info.check_key.name}: {result}"
 
 
 Report = TypeVar("Report", bound=BaseModel)
 
 
 def read(kind: type[Report], path: UPath) -> Report | None:
-    """A stored report or record; None where there is none."""
+    """Returns a stored report or record; None where the file does not exist."""
     return kind.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None

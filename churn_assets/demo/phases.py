@@ -1,4 +1,4 @@
-"""What the demo makes, in the order in which it would come to be: chapter by chapter."""
+"""Phases of the demo: the steps that it runs, in the order in which the data would arrive."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,24 +13,26 @@ MONTHS = 6
 CUSTOMERS = ("raw_customers", "validated_features", "quarantined_customers")
 LABELS = ("churn_labels",)
 MODEL = ("training_set", "churn_model", "evaluation_report", "promoted_model")
-FOLLOWS = ("customer_scores", "served_traffic", "drift_report")
+MONTHLY = ("customer_scores", "served_traffic", "drift_report")
 BENTO = ("churn_bento",)
 
-TOLD: dict[Scenario, str] = {
+EVENTS: dict[Scenario, str] = {
     "stable": "everything is as it was before",
     "price_shock": "the operator has raised its prices",
     "unit_bug": "the source gives the data usage in another unit",
-    "new_category": "the source knows a city and a way to pay that nobody has heard of",
+    "new_category": "the source has a new city and a new payment method",
     "dirty": "many rows of the source are faulty",
 }
 
 
 @dataclass(frozen=True)
 class Step:
-    """One run: assets that are made together, of one month or of none.
+    """One run: assets that are materialised together, for one month or without a partition.
 
     Attributes:
-        delivery: the asset outside the graph that says that the source has the month.
+        assets: Names of the assets.
+        month: Month of the assets; None where they have no partitions.
+        delivery: External asset whose event says that the source has the month.
     """
 
     assets: tuple[str, ...]
@@ -39,13 +41,14 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Chapter:
-    """What arrives together, and what is made of it.
+class Phase:
+    """Data that arrives together, and the assets that follow from it.
 
     Attributes:
-        month: the latest whose customers arrive; it is scored and compared with training.
-        arrivals: customers and labels.
-        model: what is made in any case; later models need a reason.
+        headline: Line that the demo prints first.
+        month: Latest month whose customers arrive; it is scored and compared with training.
+        arrivals: Steps that pull customers and labels.
+        model: Steps of a training without a reason; other trainings need one.
     """
 
     headline: str
@@ -54,54 +57,57 @@ class Chapter:
     model: tuple[Step, ...] = ()
 
     @property
-    def follows(self) -> Step:
-        return Step(FOLLOWS, self.month)
+    def monthly(self) -> Step:
+        """Step that scores the latest month and compares it with training."""
+        return Step(MONTHLY, self.month)
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """All that the chapter makes, whatever happens in it."""
-        return (*self.arrivals, *self.model, self.follows)
+        """All steps that the phase runs in any case."""
+        return (*self.arrivals, *self.model, self.monthly)
 
 
-def chapters(platform: Platform, *, at_once: bool = False) -> list[Chapter]:
-    """The months before the simulated scenario and the first model; then each month since.
+def phases(platform: Platform, *, at_once: bool = False) -> list[Phase]:
+    """Returns a phase for the months before the simulated scenario, then one for each later month.
 
-    One chapter of the latest months is all where nothing befalls the source from some month on.
+    The first phase also trains the first model. Without a scenario that starts in one of the
+    months, the only phase has the latest months.
 
     Args:
-        at_once: one chapter in any case.
+        platform: Platform of the demo.
+        at_once: Whether all months are one phase in any case.
     """
     months = list(platform.closed_months.get_partition_keys())
     since = None if at_once else _scenario_month(platform)
     before = [month for month in months if since is None or month < since]
     horizon = platform.contract.horizon_months
-    if len(before) <= horizon:  # nothing to learn from
+    if len(before) <= horizon:  # no labels to train on
         before = months
-    told = [*before[-(MONTHS - 1 + horizon) :], *months[len(before) :]]
+    used = [*before[-(MONTHS - 1 + horizon) :], *months[len(before) :]]
     later = months[len(before) :]
-    history = told[: len(told) - len(later)]
-    first = Chapter(
-        f"{_range(history)}: customers, who of them left, and the first model",
-        history[-1],
-        tuple(step for month in history for step in _arrivals(platform, month, told)),
+    earlier = used[: len(used) - len(later)]
+    first = Phase(
+        f"{_range(earlier)}: customers, who of them left, and the first model",
+        earlier[-1],
+        tuple(step for month in earlier for step in _arrivals(platform, month, used)),
         (Step(MODEL),),
     )
-    return [first, *(_chapter(platform, month, told) for month in later)]
+    return [first, *(_later_phase(platform, month, used) for month in later)]
 
 
-def _chapter(platform: Platform, month: str, told: list[str]) -> Chapter:
-    arrivals = tuple(_arrivals(platform, month, told))
-    with_it = [f"who left after {step.month}" for step in arrivals if step.assets == LABELS]
-    headline = f"{month} arrives" + (f", and with it {with_it[0]}" if with_it else "")
-    return Chapter(headline + _news(platform, month), month, arrivals)
+def _later_phase(platform: Platform, month: str, used: list[str]) -> Phase:
+    arrivals = tuple(_arrivals(platform, month, used))
+    labels = [f"who left after {step.month}" for step in arrivals if step.assets == LABELS]
+    headline = f"{month} arrives" + (f", and with it {labels[0]}" if labels else "")
+    return Phase(headline + _new_event(platform, month), month, arrivals)
 
 
-def _arrivals(platform: Platform, month: str, told: list[str]) -> Iterator[Step]:
-    """The customers of a month, and the labels that are known by its close."""
+def _arrivals(platform: Platform, month: str, used: list[str]) -> Iterator[Step]:
+    """Yields the steps of a month's customers, and of the labels that are known by its close."""
     yield Step(CUSTOMERS, month, deliveries.CUSTOMERS)
     horizon = 0 if platform.source.single_snapshot else platform.contract.horizon_months
     labelled = last_realised(month, horizon)
-    if labelled in told:
+    if labelled in used:
         yield Step(LABELS, labelled, deliveries.LABELS)
 
 
@@ -110,13 +116,13 @@ def _scenario_month(platform: Platform) -> str | None:
     return platform.settings.simulated.scenario_month if simulated else None
 
 
-def _news(platform: Platform, month: str) -> str:
-    """What befalls the simulated operator in a month for the first time."""
+def _new_event(platform: Platform, month: str) -> str:
+    """Describes a scenario that starts in a month; "" where none does."""
     source = platform.source
     assert isinstance(source, SimulatedSource)
-    befalls = source.simulator.scenario_of(month)
+    scenario = source.simulator.scenario_of(month)
     before = source.simulator.scenario_of(last_realised(month, 1))
-    return f": {TOLD[befalls]}" if befalls != before else ""
+    return f": {EVENTS[scenario]}" if scenario != before else ""
 
 
 def _range(months: list[str]) -> str:

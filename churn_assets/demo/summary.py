@@ -1,4 +1,4 @@
-"""What the demo says at its end: read from the lake, the reports and the instance."""
+"""Summary at the end of the demo, read from the lake, the reports and the instance."""
 
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from churn_assets.adapters.records import BentoRecord
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.defs.platform.platform import Platform
-from churn_assets.demo.history import chain, read
+from churn_assets.demo.history import history, read
 
 WIDTH, INDENT = 110, 14
 SHOWN_METRICS = {
@@ -27,21 +27,25 @@ def summary(
     instance: DagsterInstance,
     seconds: float,
     *,
-    fine: bool,
+    complete: bool,
 ) -> str:
-    """The summary as text; what is not there yet is said to be missing.
+    """Returns the summary as text; it says so where a part does not exist yet.
 
     Args:
-        fine: everything that was to be made was made.
+        platform: Platform of the demo.
+        definitions: Definitions of the graph.
+        instance: Instance of the runs.
+        seconds: Duration of the demo.
+        complete: Whether the demo materialised everything.
     """
     reports = platform.reports
     parts = [
         "",
         f"Done in {seconds:.0f} s"
-        if fine
+        if complete
         else f"Not all was made ({seconds:.0f} s); what follows may be of an earlier run",
         *_data(platform),
-        *_listed("chain", chain(platform, definitions, instance)),
+        *_listed("chain", history(platform, definitions, instance)),
         *_model(read(EvaluationReport, reports / "evaluation_report.json")),
         *_checks(definitions, instance),
         *_bento(read(BentoRecord, reports / "churn_bento.json")),
@@ -117,7 +121,7 @@ def _next(platform: Platform) -> list[str]:
 
 
 def _listed(name: str, texts: Iterable[str]) -> Iterator[str]:
-    """Texts below each other, the first behind the name, long ones on several lines."""
+    """Yields a block of lines: the name, then the texts below each other, wrapped."""
     for text in texts:
         start = f"  {name}".ljust(INDENT)
         yield from textwrap.wrap(

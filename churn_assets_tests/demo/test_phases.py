@@ -1,4 +1,4 @@
-"""The months of the demo's story, and what becomes of a month that must not reach anyone."""
+"""Months of the demo's phases, and a month of the demo that is stopped."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from churn_assets.adapters.registry import champion
 from churn_assets.defs.assets import retraining
 from churn_assets.defs.platform.platform import Platform
 from churn_assets.demo.demo import Demo
-from churn_assets.demo.phases import CUSTOMERS, LABELS, chapters
+from churn_assets.demo.phases import CUSTOMERS, LABELS, phases
 from churn_assets.demo.summary import summary
 from churn_assets.settings import Settings, latest_closed_month
 from churn_assets_tests.defs.graph import Graph
@@ -23,12 +23,12 @@ def month(back: int) -> str:
 
 
 def simulated(scenario: str, since: str | None, **settings: object) -> Settings:
-    told = {"customers": 1_500, "scenario": scenario, "scenario_month": since}
-    return Settings(simulated=told, **settings)  # type: ignore[arg-type]
+    operator = {"customers": 1_500, "scenario": scenario, "scenario_month": since}
+    return Settings(simulated=operator, **settings)  # type: ignore[arg-type]
 
 
-def test_each_month_since_the_scenario_is_a_chapter() -> None:
-    history, shocked, last = chapters(Platform.of(simulated("price_shock", month(1))))
+def test_each_month_since_the_scenario_is_a_phase() -> None:
+    history, shocked, last = phases(Platform.of(simulated("price_shock", month(1))))
     assert [s.month for s in history.arrivals if s.assets == CUSTOMERS] == [
         month(back) for back in range(7, 1, -1)
     ]
@@ -58,36 +58,37 @@ def test_each_month_since_the_scenario_is_a_chapter() -> None:
     ],
     ids=["stable", "always", "not yet", "nothing to learn from before", "another source"],
 )
-def test_without_a_scenario_to_tell_of_one_chapter_is_all(settings: Settings) -> None:
-    [only] = chapters(Platform.of(settings))
+def test_without_a_scenario_from_some_month_on_there_is_one_phase(settings: Settings) -> None:
+    [only] = phases(Platform.of(settings))
     assert only.month == month(0)
     assert only.model
 
 
-def test_what_has_changed_is_made_again_in_one_chapter() -> None:
-    [only] = chapters(Platform.of(simulated("price_shock", month(1))), at_once=True)
+def test_a_changed_home_is_filled_again_in_one_phase() -> None:
+    [only] = phases(Platform.of(simulated("price_shock", month(1))), at_once=True)
     assert only.month == month(0)
 
 
-def test_a_unit_bug_is_stopped_before_it_reaches_anyone(
+def test_a_month_with_a_unit_bug_is_stopped_before_it_is_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("churn_assets.core.modelling.training.SEARCHED", 2)  # any champion will do
+    # The quality of the champion does not matter here.
+    monkeypatch.setattr("churn_assets.core.modelling.training.SEARCH_CANDIDATES", 2)
     settings = simulated(
         "unit_bug", month(1), home=tmp_path / "home", first_month=month(4),
         bootstrap_resamples=100, promotion={"resamples": 100}, limits={"min_auc": 0.5},
     )  # fmt: skip
     graph = Graph(settings)
     demo = Demo(graph.platform, graph.definitions, graph.instance)
-    assert not demo.tell(chapters(graph.platform), anew=False)
-    said = capsys.readouterr().out
-    assert f"{month(1)} is stopped: no scores, no training, nothing is made from it" in said
-    assert f"{month(0)} arrives" not in said
+    assert not demo.run(phases(graph.platform), again=False)
+    output = capsys.readouterr().out
+    assert f"{month(1)} is stopped: no scores, no training, nothing is made from it" in output
+    assert f"{month(0)} arrives" not in output
     assert graph.lake.months("validated_features") == [month(4), month(3), month(2)]
     assert graph.lake.months("customer_scores") == [month(2)]
     assert champion(graph.platform.model_name) == "1"
     reasons = dg.AssetKey(retraining.REASONS)
     assert not graph.instance.fetch_materializations(reasons, limit=1).records
-    text = summary(graph.platform, graph.definitions, graph.instance, 1.0, fine=False)
+    text = summary(graph.platform, graph.definitions, graph.instance, 1.0, complete=False)
     assert f"{month(1)}: stopped at validated_features: " in text
     assert "version 2" not in text

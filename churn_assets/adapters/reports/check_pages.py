@@ -25,7 +25,7 @@ def drift_check_page(report: DriftReport, name: str) -> str:
     """The data behind a check of the report, as markdown; the verdict's text where there is none.
 
     Raises:
-        KeyError: the report has no such check.
+        KeyError: The report has no such check.
     """
     plot = PLOTS[name]
     if (found := _table(report, plot)) is None:

@@ -53,7 +53,7 @@ def drift_plot(report: DriftReport, name: str, dpi: int = DPI) -> bytes:
     """One plot as PNG: one of `drift_plots`, or "nulls" or "unseen" of the features.
 
     Raises:
-        KeyError: the plot does not exist.
+        KeyError: The plot does not exist.
     """
     drawings: dict[str, Callable[[Axes, DriftReport], None]] = {
         "effects": _effects,

@@ -17,7 +17,7 @@ def choose_source(settings: Settings, contract: Contract) -> Source:
     """Returns the source of the settings, or else the source that the contract names.
 
     Raises:
-        SourceError: the source cannot deliver this contract, or a setting is missing.
+        SourceError: The source cannot deliver this contract, or a setting is missing.
     """
     name = settings.source or contract.source
     if ONLY_CONTRACT.get(name, contract.name) != contract.name:

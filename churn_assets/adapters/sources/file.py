@@ -23,13 +23,13 @@ class FileSource:
     """A source that reads files.
 
     Attributes:
-        customers: path or URL. `{month}` stands for YYYY-MM; the month column of the rows, if there
+        customers: Path or URL. `{month}` stands for YYYY-MM; the month column of the rows, if there
             is one, must have that month. Without `{month}`, rows are selected by the contract's
             month column; a contract without a month column has a single snapshot.
-        labels_path: path or URL of the labels, by the same rules; None reads the label column of
+        labels_path: Path or URL of the labels, by the same rules; None reads the label column of
             the customers' file.
-        separator: separator of the fields in a CSV.
-        encoding: encoding of a CSV.
+        separator: Separator of the fields in a CSV.
+        encoding: Encoding of a CSV.
     """
 
     contract: Contract

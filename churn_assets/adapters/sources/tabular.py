@@ -27,8 +27,8 @@ def read_table(path: str, separator: str, encoding: str) -> pd.DataFrame:
     """Reads a file unchanged: a CSV as text, Parquet with its own types.
 
     Raises:
-        SourceUnavailableError: the file does not exist or is incomplete.
-        SourceError: the file exists but cannot be used, or its URL cannot be opened here.
+        SourceUnavailableError: The file does not exist or is incomplete.
+        SourceError: The file exists but cannot be used, or its URL cannot be opened here.
     """
     with _as_source_errors(path, encoding):
         if PurePosixPath(path).suffix in (".parquet", ".pq"):
@@ -44,7 +44,7 @@ def file_version(path: str) -> str | None:
     """A text that changes with the file at a path or URL; None where the file does not exist.
 
     Raises:
-        SourceError: the file system is unavailable, or the URL cannot be opened here.
+        SourceError: The file system is unavailable, or the URL cannot be opened here.
     """
     try:
         with _as_source_errors(path, "bytes"):

@@ -25,14 +25,14 @@ class AuditEntry(Frozen):
     """One decision, chained to the previous one.
 
     Attributes:
-        sequence: number of the entry, from 1 on.
-        at: time of the decision, in UTC.
-        actor: the person who decided, or `policy`.
-        action: kind of decision: promotion, rollback, correction, override, rescore.
-        subject: asset or registered model that the decision is about.
-        before, after: states before and after the decision, such as versions of a model.
-        evidence: basis of the decision: checks, run ids, table versions; any JSON.
-        previous_hash: hash of the previous entry.
+        sequence: Number of the entry, from 1 on.
+        at: Time of the decision, in UTC.
+        actor: The person who decided, or `policy`.
+        action: Kind of decision: promotion, rollback, correction, override, rescore.
+        subject: Asset or registered model that the decision is about.
+        before, after: States before and after the decision, such as versions of a model.
+        evidence: Basis of the decision: checks, run ids, table versions; any JSON.
+        previous_hash: Hash of the previous entry.
         hash: SHA-256 of all other fields.
     """
 
@@ -59,12 +59,12 @@ def next_entry(entries: Sequence[AuditEntry], at: datetime, **fields: Any) -> Au
     """Returns the entry that follows `entries`.
 
     Args:
-        entries: the whole chain, in order.
-        at: time of the decision, with a time zone.
-        fields: actor, action, subject, reason, before, after, evidence.
+        entries: The whole chain, in order.
+        at: Time of the decision, with a time zone.
+        fields: Actor, action, subject, reason, before, after, evidence.
 
     Raises:
-        ValueError: the evidence is not valid JSON; NaN is not valid.
+        ValueError: The evidence is not valid JSON; NaN is not valid.
     """
     last = entries[-1] if entries else None
     entry = AuditEntry(
@@ -81,7 +81,7 @@ def canonical(value: Any) -> str:
     """Canonical text of a value: JSON with sorted keys and without spaces.
 
     Raises:
-        ValueError: the value contains NaN or an infinity, which JSON does not have.
+        ValueError: The value contains NaN or an infinity, which JSON does not have.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -93,9 +93,9 @@ def verify(entries: Sequence[AuditEntry], anchor: str = "", written: int | None 
     takes `anchor` or `written`, which are known from elsewhere.
 
     Args:
-        entries: the chain in order, first entry first.
-        anchor: hash of an entry that must exist; empty where none is known.
-        written: number of entries that were ever written; None where it is unknown.
+        entries: The chain in order, first entry first.
+        anchor: Hash of an entry that must exist; empty where none is known.
+        written: Number of entries that were ever written; None where it is unknown.
 
     Returns:
         A verdict that names the first entry that is not as it was written, and what is wrong.

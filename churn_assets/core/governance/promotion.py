@@ -35,11 +35,11 @@ class Comparison(Frozen):
     """Challenger and champion on the same test rows.
 
     Attributes:
-        rows: number of test rows.
-        positives: number of test rows with churned customers.
+        rows: Number of test rows.
+        positives: Number of test rows with churned customers.
         auc_gained: ROC AUC of the challenger minus that of the champion.
-        profit_gained: the same difference of the expected profit per customer, in `currency`.
-        cost_of_offer: cost from the contract; the profit margin is a multiple of it.
+        profit_gained: The same difference of the expected profit per customer, in `currency`.
+        cost_of_offer: Cost from the contract; the profit margin is a multiple of it.
     """
 
     rows: int
@@ -69,12 +69,12 @@ def compare(
     Churned and retained customers are drawn separately, all rows of a customer together.
 
     Args:
-        test: typed rows with the label; neither model may have been trained on them.
-        challenger, champion: churn probabilities of these rows, (n,).
-        resamples: number of resamples for each interval, at least 1.
+        test: Typed rows with the label; neither model may have been trained on them.
+        challenger, champion: Churn probabilities of these rows, (n,).
+        resamples: Number of resamples for each interval, at least 1.
 
     Raises:
-        ValueError: no rows, a null label, or probabilities that are missing or not in [0, 1].
+        ValueError: No rows, a null label, or probabilities that are missing or not in [0, 1].
     """
     y = labels_of(test, contract)
     ours, theirs = (
@@ -155,8 +155,8 @@ def judge(
     """Returns the verdict of a policy.
 
     Args:
-        report: evaluation of the challenger.
-        comparison: comparison with the champion; None where there is no champion, or its scorer
+        report: Evaluation of the challenger.
+        comparison: Comparison with the champion; None where there is no champion, or its scorer
             cannot score the challenger's rows.
     """
     if name == "first":
@@ -208,9 +208,9 @@ class RegistryState:
     """Champion and previous version of a registered model by the audit log.
 
     Attributes:
-        champion: champion's version; None where none was promoted, or the promoted one is lost.
-        previous: version that a rollback restores.
-        by: newest entry that moved the champion.
+        champion: Champion's version; None where none was promoted, or the promoted one is lost.
+        previous: Version that a rollback restores.
+        by: Newest entry that moved the champion.
     """
 
     champion: str | None = None
@@ -251,8 +251,8 @@ def approval_recorded(
     """The aliases in MLflow are at the versions that the audit log records.
 
     Args:
-        champion, previous: versions with these aliases.
-        recorded: state by the audit log.
+        champion, previous: Versions with these aliases.
+        recorded: State by the audit log.
     """
     expected = "the audit log has no movement"
     if by := recorded.by:

@@ -31,8 +31,8 @@ class ServedDrift(Frozen):
     """Drift of a month's served traffic against training.
 
     Attributes:
-        rows: number of predictions.
-        features: all features except personal ones: the log holds only their pseudonyms.
+        rows: Number of predictions.
+        features: All features except personal ones: the log holds only their pseudonyms.
     """
 
     rows: int
@@ -43,12 +43,12 @@ class DriftReport(Frozen):
     """Comparison of one month with the model's training data; JSON by `model_dump_json`.
 
     Attributes:
-        name: the month.
-        model_version: version of the model that scored the month.
-        predictions: drift of that model's scores; null where the month was not scored.
-        served: drift of the served traffic; null where there is no traffic.
+        name: The month.
+        model_version: Version of the model that scored the month.
+        predictions: Drift of that model's scores; null where the month was not scored.
+        served: Drift of the served traffic; null where there is no traffic.
         tested_auc: ROC AUC of that model on its test rows.
-        performance: realised performance of every scored month whose labels are known.
+        performance: Realised performance of every scored month whose labels are known.
     """
 
     name: str
@@ -98,9 +98,9 @@ def compare_month(
     """Compares a month's features with training; the other parts of the report are passed in.
 
     Args:
-        training: typed rows with the contract's features and derived features.
-        month: typed rows likewise.
-        name: the month's name in the report.
+        training: Typed rows with the contract's features and derived features.
+        month: Typed rows likewise.
+        name: The month's name in the report.
     """
     return DriftReport(
         name=name,
@@ -125,8 +125,8 @@ def compare_traffic(
     """Compares the served traffic with training; None where there is no traffic.
 
     Args:
-        training: typed rows with the contract's features and derived features.
-        traffic: rows of `served_traffic`.
+        training: Typed rows with the contract's features and derived features.
+        traffic: Rows of `served_traffic`.
     """
     if traffic.empty:
         return None

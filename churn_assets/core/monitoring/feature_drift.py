@@ -20,7 +20,7 @@ class FeatureDrift(Frozen):
     Attributes:
         corrected_p_value: p-value corrected over all features of the report by Benjamini and
             Hochberg (1995).
-        reasons: texts that say why the feature drifted; empty where it did not.
+        reasons: Texts that say why the feature drifted; empty where it did not.
     """
 
     name: str
@@ -51,8 +51,8 @@ def compare_features(
     Distributions exclude nulls, which are judged separately.
 
     Args:
-        training: typed rows with the contract's features and derived features.
-        month: typed rows likewise.
+        training: Typed rows with the contract's features and derived features.
+        month: Typed rows likewise.
     """
     sensitive = tuple(column.name for column in contract.columns if column.sensitive)
     names = tuple(dict.fromkeys((*contract.model_inputs, *sensitive)))

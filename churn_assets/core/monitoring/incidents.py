@@ -20,16 +20,16 @@ class Observation(Frozen):
     """One observation of the graph.
 
     Attributes:
-        id: id of the event that was observed; the same whenever that event is read.
-        key: subject of the observation; at most one incident per key is open at a time.
-        kind: kind of subject: check, run, freshness, decision.
+        id: Id of the event that was observed; the same whenever that event is read.
+        key: Subject of the observation; at most one incident per key is open at a time.
+        kind: Kind of subject: check, run, freshness, decision.
         state: `failing` opens an incident, `well` closes it; a `notice` does neither.
-        title: a few words for people.
-        text: the finding, in a sentence.
-        numbers: the deciding values and their limits, by name.
-        since: time of the observation.
-        link: link into the UI.
-        runbook: anchor of the runbook, empty where no action is needed.
+        title: A few words for people.
+        text: The finding, in a sentence.
+        numbers: The deciding values and their limits, by name.
+        since: Time of the observation.
+        link: Link into the UI.
+        runbook: Anchor of the runbook, empty where no action is needed.
     """
 
     id: str
@@ -48,10 +48,10 @@ class Message(Frozen):
     """A message to people about an observation.
 
     Attributes:
-        id: the same for the same message, so that it is sent once.
-        status: an `alert` opens an incident, a `recovery` closes it; a `notice` stands alone.
-        since: time at which the incident opened, or of the event behind a notice.
-        until: time at which the incident closed; None where it did not.
+        id: The same for the same message, so that it is sent once.
+        status: An `alert` opens an incident, a `recovery` closes it; a `notice` stands alone.
+        since: Time at which the incident opened, or of the event behind a notice.
+        until: Time at which the incident closed; None where it did not.
     """
 
     id: str
@@ -81,8 +81,8 @@ def update(
     """Returns the messages that observations lead to, and the incidents open after them.
 
     Args:
-        open_incidents: incidents that are open before the observations.
-        observations: observations in order of time.
+        open_incidents: Incidents that are open before the observations.
+        observations: Observations in order of time.
     """
     messages, after = [], dict(open_incidents)
     for observation in observations:

@@ -25,11 +25,11 @@ class RealisedPerformance(Frozen):
     Attributes:
         source: `scores` for the graph's own scores; `served` for the last prediction of the service
             for each known customer, without predictions of the fallback.
-        positives: number of churned customers.
-        expected_positives: sum of the probabilities of all rows.
-        profit_per_customer: profit if all customers at or above the break-even probability had got
+        positives: Number of churned customers.
+        expected_positives: Sum of the probabilities of all rows.
+        profit_per_customer: Profit if all customers at or above the break-even probability had got
             an offer, in the contract's currency.
-        in_training: whether the month is in the model's training set, test rows included; such
+        in_training: Whether the month is in the model's training set, test rows included; such
             months are shown, never judged.
     """
 
@@ -62,10 +62,10 @@ def realised_performance(
     """Compares scores and served predictions with labels, by month and model version.
 
     Args:
-        scores: rows of `customer_scores` of any months, or an empty frame.
-        traffic: rows of `served_traffic` likewise.
-        labels: rows of `churn_labels` likewise; those with a null label are left out.
-        training_months: gives the labelled months of a model version's training set.
+        scores: Rows of `customer_scores` of any months, or an empty frame.
+        traffic: Rows of `served_traffic` likewise.
+        labels: Rows of `churn_labels` likewise; those with a null label are left out.
+        training_months: Gives the labelled months of a model version's training set.
     """
     if labels.empty:
         return ()
@@ -145,7 +145,7 @@ def performance_holds(
     resamples hardly differ, so the interval is too narrow.
 
     Args:
-        model_version: version to judge, by the graph's own scores.
+        model_version: Version to judge, by the graph's own scores.
         tested: ROC AUC of that version on the test rows.
     """
     limit, min_rows = limits.max_auc_drop, limits.min_realised_rows_of_each_class

@@ -14,10 +14,10 @@ class Reason(Frozen):
     """One reason to retrain.
 
     Attributes:
-        kind: kind of problem.
-        subject: month that drifted or was predicted badly, or version that is too old. Each pair
+        kind: Kind of problem.
+        subject: Month that drifted or was predicted badly, or version that is too old. Each pair
             of kind and subject leads to one retraining at most.
-        text: explanation with the numbers, for people.
+        text: Explanation with the numbers, for people.
     """
 
     kind: Kind
@@ -46,8 +46,8 @@ def reasons(
     """Returns all reasons to retrain, whether or not they already led to a training.
 
     Args:
-        month: the latest month that was compared with training.
-        failed: messages of the failed checks of its drift report, by kind.
+        month: The latest month that was compared with training.
+        failed: Messages of the failed checks of its drift report, by kind.
     """
     found = [
         Reason(kind=kind, subject=month, text="; ".join(messages))

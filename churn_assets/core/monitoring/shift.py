@@ -31,10 +31,10 @@ class SampleSummary(Frozen):
     """Summary of a feature in one of the two samples.
 
     Attributes:
-        known: number of rows that are not null.
-        null_share: share of null rows; None where there are no rows.
-        mean: mean of a number; None for other kinds.
-        top: most frequent known values of a category or flag.
+        known: Number of rows that are not null.
+        null_share: Share of null rows; None where there are no rows.
+        mean: Mean of a number; None for other kinds.
+        top: Most frequent known values of a category or flag.
     """
 
     known: int
@@ -48,12 +48,12 @@ class Shift:
     """Both samples of a feature and their distance; None where a sample has no known values.
 
     Attributes:
-        statistic: test statistic: the Kolmogorov-Smirnov distance, or chi squared.
-        effect: distance from 0 (the same) to 1 (nothing in common): the Kolmogorov-Smirnov distance
+        statistic: Test statistic: the Kolmogorov-Smirnov distance, or chi squared.
+        effect: Distance from 0 (the same) to 1 (nothing in common): the Kolmogorov-Smirnov distance
             of numbers, the total variation distance of categories and flags.
-        psi: population stability index over deciles of training, or categories.
-        unseen_share: share of the month's rows whose category is not in the training data.
-        unseen: those categories, at most 10, most frequent first.
+        psi: Population stability index over deciles of training, or categories.
+        unseen_share: Share of the month's rows whose category is not in the training data.
+        unseen: Those categories, at most 10, most frequent first.
     """
 
     training: SampleSummary

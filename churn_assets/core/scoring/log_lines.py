@@ -41,8 +41,8 @@ class Lines:
     """Consecutive lines of one file, without their newlines.
 
     Attributes:
-        start: byte of the file at which the first line begins.
-        before: time of the last prediction that was read from the file earlier; otherwise the time
+        start: Byte of the file at which the first line begins.
+        before: Time of the last prediction that was read from the file earlier; otherwise the time
             at which the file was created, as far as that is known.
         complete: False for the text after the last newline: the rest of the line may still follow.
     """
@@ -59,9 +59,9 @@ class Parsed:
     """Predictions and rejected lines of the log within one window.
 
     Attributes:
-        rows: predictions in the columns of the table without id and month; may contain repeats.
-        rejected: file, line and reason of the lines that are not predictions, each line once.
-        unfinished: number of files whose last line is incomplete.
+        rows: Predictions in the columns of the table without id and month; may contain repeats.
+        rejected: File, line and reason of the lines that are not predictions, each line once.
+        unfinished: Number of files whose last line is incomplete.
     """
 
     rows: pd.DataFrame
@@ -86,7 +86,7 @@ def parse_lines(chunks: Iterable[Lines], contract: Contract, window: Window) -> 
     A line that cannot be parsed has no time of its own: it gets the time of the line before it.
 
     Args:
-        chunks: lines of files; the lines of one file are in order.
+        chunks: Lines of files; the lines of one file are in order.
     """
     reader = _Reader(contract, window, _line_model(contract))
     for chunk in chunks:

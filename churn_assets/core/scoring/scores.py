@@ -23,7 +23,7 @@ def customer_scores(
     """Scores every customer of a month.
 
     Args:
-        features: typed rows of one month, with derived features, in any order.
+        features: Typed rows of one month, with derived features, in any order.
 
     Returns:
         One row per customer, by rank: id, month, `churn_probability`, `risk_category`,
@@ -61,10 +61,10 @@ class PredictionDrift(Frozen):
     """Scores of a month compared with the scores of the test rows, by the same model.
 
     Attributes:
-        psi: population stability index over the deciles of the test rows; null without scores.
-        edges: bounds between these deciles.
-        tested: shares of the test rows below, between and above the edges.
-        month: shares of the month likewise.
+        psi: Population stability index over the deciles of the test rows; null without scores.
+        edges: Bounds between these deciles.
+        tested: Shares of the test rows below, between and above the edges.
+        month: Shares of the month likewise.
     """
 
     rows: int
@@ -81,8 +81,8 @@ def prediction_drift(scores: ArrayLike, tested: ArrayLike) -> PredictionDrift:
     """Compares probabilities of a month with those of the test rows.
 
     Args:
-        scores: scores of the month, (n,); may be empty.
-        tested: scores of the test rows, (m,), at least one.
+        scores: Scores of the month, (n,); may be empty.
+        tested: Scores of the test rows, (m,), at least one.
     """
     p, q = (np.asarray(values, dtype=np.float64) for values in (scores, tested))
     spread = score_distribution(q)

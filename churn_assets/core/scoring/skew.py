@@ -28,13 +28,13 @@ class Skew:
     """Result of comparing served features with the graph's features.
 
     Attributes:
-        key_known: whether there is a key, so that the pseudonyms can be computed.
-        rows: number of predictions.
-        compared: number of predictions about a customer of the month.
-        differing: number of compared predictions with at least one different feature.
-        by_column: number of different values by column, largest first; columns without differences
+        key_known: Whether there is a key, so that the pseudonyms can be computed.
+        rows: Number of predictions.
+        compared: Number of predictions about a customer of the month.
+        differing: Number of compared predictions with at least one different feature.
+        by_column: Number of different values by column, largest first; columns without differences
             are left out.
-        samples: some differences of each column: prediction, column, served value, graph's value.
+        samples: Some differences of each column: prediction, column, served value, graph's value.
     """
 
     key_known: bool
@@ -53,9 +53,9 @@ def compare_served(
     Numbers are compared as float64, personal values by their pseudonyms; null equals null.
 
     Args:
-        rows: traffic.
-        features: typed rows of the same month.
-        key: key of the pseudonyms; predictions logged with another key match no customer.
+        rows: Traffic.
+        features: Typed rows of the same month.
+        key: Key of the pseudonyms; predictions logged with another key match no customer.
     """
     known = customers_by_pseudonym(features, contract, key)
     matched = rows[rows[CUSTOMER].isin(list(known))]

@@ -35,8 +35,8 @@ class ReadPosition:
     """How far a log file was read.
 
     Attributes:
-        byte: offset after the last prediction that is stored.
-        time: time of that prediction.
+        byte: Offset after the last prediction that is stored.
+        time: Time of that prediction.
     """
 
     byte: int
@@ -122,7 +122,7 @@ def customers_by_pseudonym(
     """Ids of a month's customers by pseudonym; empty without a key.
 
     Args:
-        features: typed rows of the month.
+        features: Typed rows of the month.
     """
     ids = [] if key is None else features[contract.id.name].astype(object).tolist()
     hidden = partial(pseudonym, key or b"", contract.id.name)
@@ -135,8 +135,8 @@ def with_customers(
     """Adds the customer ids to the traffic; ids that were found with an earlier key are kept.
 
     Args:
-        features: typed rows of the same month.
-        key: key of the pseudonyms.
+        features: Typed rows of the same month.
+        key: Key of the pseudonyms.
     """
     known, name = customers_by_pseudonym(features, contract, key), id_column(contract)
     found = rows[CUSTOMER].astype(object).map(known).astype(TEXT)
