@@ -1,15 +1,18 @@
-"""Imports run one way: defs -> adapters -> core -> contracts; bento -> core, contracts."""
+"""Imports run one way, between the layers and between the subpackages inside them."""
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from churn_assets_tests.documents import ROOT
+
 PACKAGE = ROOT / "churn_assets"
+SERVICE = ROOT / "bento" / "churn_service"
 
 MAY_IMPORT = {
     "contracts": {"contracts"},
@@ -28,6 +31,44 @@ LIBRARIES = {
         "numpy", "pandas", "pandera", "pyarrow", "pydantic", "scipy", "sklearn", "threadpoolctl",
     },
 }  # fmt: skip
+CORE = {
+    "limits": set(),
+    "policies": set(),
+    "settings_errors": set(),
+    "verdict": set(),
+    "data": set(),
+    "evaluation": {"data"},
+    "modelling": {"evaluation", "data"},
+    "scoring": {"modelling", "evaluation", "data"},
+    "monitoring": {"scoring", "modelling", "evaluation", "data"},
+    "governance": {"evaluation", "data"},
+    "simulation": set(),
+}
+"""Subpackages and modules of `core`, and which others each may import."""
+
+DEFS = {
+    "platform": set(),
+    "gates": {"platform"},
+    "assets": {"gates", "platform"},
+    "automation": {"assets", "gates", "platform"},
+    "alerting": {"automation", "assets", "gates", "platform"},
+    "stages": {"alerting", "automation", "assets"},
+}
+HTTP_FREE = {"access", "inference", "observability"}
+SERVICE_PARTS = {
+    "problems": set(),
+    "deadline": set(),
+    "graceful_shutdown": set(),
+    "access": {"problems"},
+    "settings": {"access"},
+    "observability": {"problems"},
+    "inference": {"observability", "problems"},
+    "worker": {*HTTP_FREE, "problems", "deadline", "graceful_shutdown", "settings"},
+    "http": {*HTTP_FREE, "problems", "deadline", "worker"},
+}
+EVERYWHERE = {"core": {"limits", "policies", "verdict"}}
+"""Modules at the root that every subpackage may import."""
+
 ONLY_IN = {"dagster": {"defs", "definitions", "demo"}, "dagster_mlflow": {"defs"}}
 
 
@@ -59,13 +100,53 @@ def test_imports_run_one_way(path: Path) -> None:
         assert layer(path) in ONLY_IN.get(top, {layer(path)}), f"{path} imports {name}"
 
 
+PARTS = [
+    ("churn_assets.core", PACKAGE / "core", CORE),
+    ("churn_assets.defs", PACKAGE / "defs", DEFS),
+    ("churn_service", SERVICE, SERVICE_PARTS),
+]
+
+
+@pytest.mark.parametrize(("package", "folder", "parts"), PARTS, ids=lambda value: str(value)[:30])
+def test_subpackages_import_one_way(
+    package: str, folder: Path, parts: Mapping[str, set[str]]
+) -> None:
+    shared = EVERYWHERE.get(folder.name, set())
+    for path in folder.rglob("*.py"):
+        part = path.relative_to(folder).with_suffix("").parts[0]
+        if part == "__init__":
+            continue
+        allowed = parts[part] | shared | {part}
+        for name in imported(path):
+            if name.startswith(f"{package}."):
+                other = name.removeprefix(f"{package}.").split(".")[0]
+                assert other in allowed, f"{path} imports {name}: {part} may not import {other}"
+
+
+@pytest.mark.parametrize("parts", [CORE, DEFS, SERVICE_PARTS], ids=["core", "defs", "service"])
+def test_the_allowed_imports_have_no_cycle(parts: Mapping[str, set[str]]) -> None:
+    assert tuple(TopologicalSorter(parts).static_order())
+
+
+def test_simulation_is_imported_only_by_its_source_and_the_demo() -> None:
+    importers = {
+        path.relative_to(PACKAGE).parts[:2]
+        for path in modules()
+        if any(name.startswith("churn_assets.core.simulation") for name in imported(path))
+    }
+    assert {importer for importer in importers if importer[:2] != ("core", "simulation")} == {
+        ("adapters", "sources"),
+        ("demo", "phases.py"),
+    }
+
+
 def test_only_settings_read_the_environment() -> None:
     readers = {
         path.relative_to(PACKAGE).as_posix()
         for path in modules()
         if "os.environ" in path.read_text() or "getenv" in path.read_text()
     }
-    # serving passes the environment on to the process that it starts.
+    # `serving.py` passes the environment on to the process that it starts.
     assert readers <= {"settings.py", "adapters/serving.py"}
 
 
