@@ -42,7 +42,7 @@ class ConcurrencyLimit:
         """Counts one more.
 
         Raises:
-            Problem: overloaded; the limit is reached.
+            Problem: `overloaded`; the limit is reached.
         """
         if self._in_progress >= self._limit:
             detail = f"{self._limit} {self._noun} are in progress, which is the limit"

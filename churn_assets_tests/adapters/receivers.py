@@ -74,9 +74,9 @@ def mail_server(
     """A mail server; with a certificate it offers STARTTLS, or uses TLS from the start.
 
     Args:
-        responses: codes of the first responses to a mail.
-        certificate: file with certificate and key; None for a server without TLS.
-        wrapped: whether the server uses TLS from the start.
+        responses: Codes of the first responses to a mail.
+        certificate: File with certificate and key; None for a server without TLS.
+        wrapped: Whether the server uses TLS from the start.
     """
     received = Received(responses=list(responses))
     secure = _tls_context(certificate) if certificate else None

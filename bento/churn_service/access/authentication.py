@@ -37,7 +37,7 @@ class AccessControl:
             The id of the key; "" where the service needs no keys.
 
         Raises:
-            Problem: unauthorized, forbidden or rate-limited.
+            Problem: `unauthorized`, `forbidden` or `rate-limited`.
         """
         if self._keys is None:
             _require_loopback(scope)

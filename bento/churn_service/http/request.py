@@ -55,7 +55,7 @@ class Request:
             deadline: Time within which the whole body must arrive.
 
         Raises:
-            Problem: unsupported-media-type, too-large or timeout.
+            Problem: `unsupported-media-type`, `too-large` or `timeout`.
             ClientDisconnect: The client closed the connection.
         """
         _require_json(self.headers)

@@ -57,7 +57,7 @@ class RequestParser:
         """Parses one customer.
 
         Raises:
-            Problem: malformed, or validation with every fault.
+            Problem: `malformed`, or `validation` with every fault.
         """
         try:
             customer: BaseModel = self._customer.validate_json(body)
@@ -73,7 +73,7 @@ class RequestParser:
             skip: Whether to skip faulty customers instead of refusing the batch.
 
         Raises:
-            Problem: malformed, or validation with every fault of every customer. Of more than
+            Problem: `malformed`, or `validation` with every fault of every customer. Of more than
                 `MOST_FAULTS` faults only the first are listed. With `skip`, validation is raised
                 only where the batch itself is invalid, no customer is valid, or there are more
                 than `MOST_FAULTS` faults.
