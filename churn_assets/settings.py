@@ -209,7 +209,8 @@ def _fault(details: ErrorDetails) -> str:
         return rule  # names the several variables that it is about
     if parts := _parts(name) if len(path) == 1 else ():
         rule = f"set its parts instead: {', '.join(_variable(name, part) for part in parts)}"
-    return f"{_variable(*path)} is {given!r}: {rule}"
+    holds_secret = any(hidden[: len(path)] == tuple(path) for hidden in HIDDEN)
+    return f"{_variable(*path)} is {'(hidden)' if holds_secret else repr(given)}: {rule}"
 
 
 def _unknown_variables() -> list[str]:

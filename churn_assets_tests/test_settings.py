@@ -83,6 +83,13 @@ def test_storage_options_are_never_shown(monkeypatch: pytest.MonkeyPatch, option
     assert "s3cret" not in repr(load_settings())
 
 
+def test_a_group_with_a_secret_in_it_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = '{"webhook": "https://hooks/s3cret"}'
+    message = settings_message(load_settings, monkeypatch, CHURN_ALERTS=group)
+    assert "CHURN_ALERTS is (hidden): set its parts instead: CHURN_ALERTS__WEBHOOK" in message
+    assert "s3cret" not in message
+
+
 def test_the_platform_ignores_settings_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHURN_API_WORKERS", "2")
     monkeypatch.setenv("CHURN_API_NONSENSE", "1")  # The service reports it, not the platform.

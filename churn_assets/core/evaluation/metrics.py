@@ -29,6 +29,8 @@ MOST_CELLS = 200_000
 
 PROFIT_TERM = 3
 """Column of `Scored.terms` with the profit of each row."""
+FIRST_BIN_TERM = 4
+"""First of the columns of `Scored.terms` with the calibration bins; they are the last columns."""
 
 METRICS = (
     "roc_auc",
@@ -113,7 +115,7 @@ class Scored:
                 "pr_auc": np.einsum("ij,ij->i", positive, precision) / positives,
                 "log_loss": sums[:, 0],
                 "brier": sums[:, 1],
-                "calibration_error": np.abs(sums[:, 4:]).sum(axis=1),
+                "calibration_error": np.abs(sums[:, FIRST_BIN_TERM:]).sum(axis=1),
                 "accuracy": sums[:, 2],
                 "profit_per_customer": sums[:, PROFIT_TERM],
             }
