@@ -8,7 +8,7 @@ from churn_assets.contracts.contract import Contract, Frozen
 from churn_assets.core.evaluation.card import estimates, score_distribution
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.core.evaluation.metrics import Floats
-from churn_assets.core.governance.promotion import Comparison
+from churn_assets.core.governance.promotion import Comparison, PolicyName
 
 
 class ModelRecord(Frozen):
@@ -57,7 +57,7 @@ class PromotedModel(Frozen):
     model: ModelRecord
     previous: ModelRecord | None
     action: Literal["promotion", "rollback", "kept"]
-    policy: Literal["first", "superior", "fresh"] | None
+    policy: PolicyName | None
     comparison: Comparison | None
     approved_by: str
     reason: str
