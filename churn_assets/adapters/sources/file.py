@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from churn_assets.adapters.sources.file_versions import FileVersions
 from churn_assets.adapters.sources.source import (
     SourceError,
     SourceUnavailableError,
@@ -11,7 +12,7 @@ from churn_assets.adapters.sources.source import (
     as_snapshot,
     source_text,
 )
-from churn_assets.adapters.sources.tabular import file_version, read_table
+from churn_assets.adapters.sources.tabular import read_table
 from churn_assets.contracts.contract import Contract
 
 MONTH_SLOT = "{month}"
@@ -41,6 +42,9 @@ class FileSource:
         default_factory=dict, init=False, repr=False, compare=False
     )
     """Cache of the months in files with many months; it saves time and changes no result."""
+    _versions: FileVersions = field(
+        default_factory=FileVersions, init=False, repr=False, compare=False
+    )
 
     def snapshot(self, month: str) -> pd.DataFrame:
         path = self.customers.replace(MONTH_SLOT, month)
@@ -51,18 +55,18 @@ class FileSource:
         path = template.replace(MONTH_SLOT, month)
         return as_labels(self._rows(path, template, month), self.contract, month, path)
 
-    def customers_version(self, month: str) -> str | None:
-        return self._version(self.customers, month)
+    def customers_version(self, month: str, known: str | None = None) -> str | None:
+        return self._version(self.customers, month, known)
 
-    def labels_version(self, month: str) -> str | None:
-        return self._version(self.labels_path or self.customers, month)
+    def labels_version(self, month: str, known: str | None = None) -> str | None:
+        return self._version(self.labels_path or self.customers, month, known)
 
     @property
     def single_snapshot(self) -> bool:
         return MONTH_SLOT not in self.customers and self.contract.month is None
 
-    def _version(self, template: str, month: str) -> str | None:
-        version = file_version(template.replace(MONTH_SLOT, month))
+    def _version(self, template: str, month: str, known: str | None) -> str | None:
+        version = self._versions.version(template.replace(MONTH_SLOT, month), known)
         if version is None or MONTH_SLOT in template or self.contract.month is None:
             return version
         return version if month in self._months_of(template, version) else None

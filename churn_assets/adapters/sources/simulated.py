@@ -20,13 +20,13 @@ class SimulatedSource:
     def single_snapshot(self) -> bool:
         return False
 
-    def customers_version(self, month: str) -> str | None:
+    def customers_version(self, month: str, known: str | None = None) -> str | None:
         operator = self.simulator
         scenario = operator.scenario_of(month)
         since = f" since {operator.scenario_month}" if scenario != "stable" else ""
         return f"seed {operator.seed}, {operator.customers} customers, {scenario}{since}"
 
-    def labels_version(self, month: str) -> str | None:
+    def labels_version(self, month: str, known: str | None = None) -> str | None:
         return self.customers_version(month)
 
     def snapshot(self, month: str) -> pd.DataFrame:

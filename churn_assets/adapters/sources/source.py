@@ -34,14 +34,18 @@ class Source(Protocol):
         """Whether the source has only one snapshot with labels, and no months."""
         ...
 
-    def customers_version(self, month: str) -> str | None:
-        """A text that changes whenever the month's customers may have changed; None without any.
+    def customers_version(self, month: str, known: str | None = None) -> str | None:
+        """A text that changes with the month's customers, and only with them; None without any.
 
         It is called often, so it must be cheap.
+
+        Args:
+            known: The version that was reported last. A source whose versions had another form in
+                an earlier release returns it again while it still describes the same customers.
         """
         ...
 
-    def labels_version(self, month: str) -> str | None:
+    def labels_version(self, month: str, known: str | None = None) -> str | None:
         """Like `customers_version`, for the month's labels."""
         ...
 

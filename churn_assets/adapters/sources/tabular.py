@@ -13,6 +13,7 @@ import fsspec
 import pandas as pd
 import pyarrow as pa
 
+from churn_assets.adapters.sources.http_files import local_copy
 from churn_assets.adapters.sources.source import SourceError, SourceUnavailableError
 from churn_assets.contracts.schemas import TEXT
 
@@ -30,30 +31,43 @@ def read_table(path: str, separator: str, encoding: str) -> pd.DataFrame:
         SourceUnavailableError: The file does not exist or is incomplete.
         SourceError: The file exists but cannot be used, or its URL cannot be opened here.
     """
-    with _as_source_errors(path, encoding):
-        if PurePosixPath(path).suffix in (".parquet", ".pq"):
-            return pd.read_parquet(path, dtype_backend="pyarrow")
+    with as_source_errors(path, encoding), local_copy(path) as local:
+        if PurePosixPath(local).suffix in (".parquet", ".pq"):
+            return pd.read_parquet(local, dtype_backend="pyarrow")
         codecs.lookup(encoding)  # fsspec would leave the file open if the encoding is unknown
         with fsspec.open(
-            path, "r", encoding=encoding, newline="", compression="infer", expand=False
+            local, "r", encoding=encoding, newline="", compression="infer", expand=False
         ) as lines:
             return _read_csv(csv.reader(lines, delimiter=separator, strict=True), path)
 
 
-def file_version(path: str) -> str | None:
-    """A text that changes with the file at a path or URL; None where the file does not exist.
+@contextmanager
+def as_source_errors(path: str, encoding: str) -> Iterator[None]:
+    """Raises the errors of files, file systems and readers as errors of the source.
 
     Raises:
-        SourceError: The file system is unavailable, or the URL cannot be opened here.
+        SourceUnavailableError: The file does not exist or is incomplete.
+        SourceError: The file exists but cannot be used, or its URL cannot be opened here.
     """
     try:
-        with _as_source_errors(path, "bytes"):
-            system, inner = fsspec.url_to_fs(path)
-            return str(system.ukey(inner))
-    except SourceUnavailableError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return None
+        yield
+    except SourceError:
         raise
+    except FileNotFoundError as error:
+        raise SourceUnavailableError(f"{path} does not exist (yet)") from error
+    except UnicodeError as error:
+        raise SourceError(
+            f"{path} is not {encoding} text: {error}; set CHURN_FILE__ENCODING"
+        ) from error
+    except ImportError as error:
+        raise SourceError(f"{path} needs a package that is not installed: {error}") from error
+    except (pa.ArrowInvalid, OSError, EOFError) as error:
+        raise SourceUnavailableError(f"{path} cannot be read (completely): {error}") from error
+    except (LookupError, ValueError) as error:
+        raise SourceError(
+            f"{path} cannot be opened: {error}; see CHURN_FILE__CUSTOMERS, CHURN_FILE__LABELS and "
+            "CHURN_FILE__ENCODING"
+        ) from error
 
 
 def _read_csv(reader: "Reader", path: str) -> pd.DataFrame:
@@ -96,26 +110,3 @@ def _complete_rows(reader: "Reader", fields: int, path: str) -> Iterator[list[st
 def _text_table(rows: list[list[str]], header: list[str]) -> pa.Table:
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
     return pa.table([pa.array(column, pa.string()) for column in columns], names=header)
-
-
-@contextmanager
-def _as_source_errors(path: str, encoding: str) -> Iterator[None]:
-    try:
-        yield
-    except SourceError:
-        raise
-    except FileNotFoundError as error:
-        raise SourceUnavailableError(f"{path} does not exist (yet)") from error
-    except UnicodeError as error:
-        raise SourceError(
-            f"{path} is not {encoding} text: {error}; set CHURN_FILE__ENCODING"
-        ) from error
-    except ImportError as error:
-        raise SourceError(f"{path} needs a package that is not installed: {error}") from error
-    except (pa.ArrowInvalid, OSError, EOFError) as error:
-        raise SourceUnavailableError(f"{path} cannot be read (completely): {error}") from error
-    except (LookupError, ValueError) as error:
-        raise SourceError(
-            f"{path} cannot be opened: {error}; see CHURN_FILE__CUSTOMERS, CHURN_FILE__LABELS and "
-            "CHURN_FILE__ENCODING"
-        ) from error

@@ -4,15 +4,24 @@ An event says that the source delivered a month, for the first time or again. Th
 month for no other reason, so that one delivery is pulled once, whatever the result of the run.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterInstance
 
+from churn_assets.adapters.sources.source import SourceError
 from churn_assets.defs.platform.dagster_internals import DATA_VERSION_TAG
 from churn_assets.defs.platform.platform import OWNER, Platform
 
 CUSTOMERS, LABELS = "customer_deliveries", "label_deliveries"
+
+MAX_VERSION_LENGTH = 250
+"""Characters of a version that are stored as they are; a hash stands for a longer version."""
+ERROR_SECONDS = 20.0
+"""Seconds after which an error ends the look-up: a sensor has a minute, and a server that does not
+respond costs seconds for each month."""
 
 
 def definitions(platform: Platform) -> dg.Definitions:
@@ -25,35 +34,52 @@ def new_deliveries(
 ) -> Iterator[dg.AssetMaterialization]:
     """Yields events for the deliveries that the instance does not know yet.
 
+    A month whose version the source cannot give does not hide the deliveries of other months: the
+    error is raised last.
+
     Args:
         months: Months to look up in the source; None for the months in use.
 
     Raises:
-        SourceError: The source does not respond.
+        SourceError: The source does not respond, or not for some month.
     """
     wanted = platform.months_in_use if months is None else months
-    source = platform.source
     labelled = set(platform.labelled_months.get_partition_keys())
-    yield from _new(CUSTOMERS, source.customers_version, wanted, instance)
-    yield from _new(LABELS, source.labels_version, [m for m in wanted if m in labelled], instance)
+    subjects = (
+        (CUSTOMERS, platform.source.customers_version, wanted),
+        (LABELS, platform.source.labels_version, [m for m in wanted if m in labelled]),
+    )
+    errors, end = list[SourceError](), time.monotonic() + ERROR_SECONDS
+    for name, version_of, its_months in subjects:
+        known = _known(name, instance)
+        for month in its_months:
+            try:
+                version = version_of(month, known.get(month))
+            except SourceError as error:
+                errors.append(error)
+                if time.monotonic() > end:
+                    raise errors[0] from None
+                continue
+            if version is not None and _stored(version) != known.get(month):
+                yield _event(name, month, version)
+    if errors:
+        raise errors[0]
 
 
-def _new(
-    name: str,
-    version_of: Callable[[str], str | None],
-    months: Sequence[str],
-    instance: DagsterInstance,
-) -> Iterator[dg.AssetMaterialization]:
-    known = _known(name, instance)
-    for month in months:
-        version = version_of(month)
-        if version is not None and version != known.get(month):
-            yield dg.AssetMaterialization(
-                name,
-                partition=month,
-                metadata={"delivery": version},
-                tags={DATA_VERSION_TAG: version[:250]},
-            )
+def _event(name: str, month: str, version: str) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(
+        name,
+        partition=month,
+        metadata={"delivery": version},
+        tags={DATA_VERSION_TAG: _stored(version)},
+    )
+
+
+def _stored(version: str) -> str:
+    """The text that is stored of a version, and compared with the next one."""
+    if len(version) <= MAX_VERSION_LENGTH:
+        return version
+    return f"sha256 of version: {hashlib.sha256(version.encode()).hexdigest()}"
 
 
 def _known(name: str, instance: DagsterInstance) -> Mapping[str, str]:

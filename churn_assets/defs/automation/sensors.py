@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from churn_assets.adapters.sources.source import SourceError
 from churn_assets.defs.assets.deliveries import new_deliveries
 from churn_assets.defs.assets.retraining import REASONS, event_of, open_reasons
 from churn_assets.defs.platform.platform import Platform
@@ -29,7 +30,15 @@ def _deliveries(platform: Platform) -> dg.SensorDefinition:
         description="Asks the source for the version of each month, and reports new versions.",
     )
     def deliveries(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        events = list(new_deliveries(platform, context.instance))
+        events: list[dg.AssetMaterialization] = []
+        try:
+            for event in new_deliveries(platform, context.instance):
+                events.append(event)
+        except SourceError as error:
+            if not events:
+                raise
+            # The next tick has no event left, so it raises the error of the other months.
+            context.log.warning(str(error))
         return dg.SensorResult(asset_events=events) if events else dg.SkipReason("nothing new")
 
     return deliveries
