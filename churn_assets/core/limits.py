@@ -29,6 +29,12 @@ class Limits(BaseModel):
     # Training
     min_labelled_rows: int = Field(200, ge=1)
     min_rows_of_each_class: int = Field(50, ge=1)
+    min_training_customers_of_each_class: int = Field(5, ge=5)
+    """Minimum customers of the training split who left, and who never left: one for each fold of
+    the cross-validation. No limit may be below what the training needs."""
+    min_calibration_customers_of_each_class: int = Field(5, ge=5)
+    min_test_customers_of_each_class: int = Field(5, ge=2)
+    """With five, fewer than 1% of the bootstrap's resamples lack a class."""
 
     # Evaluation
     min_auc: float = Field(0.65, ge=0.5, le=1)
@@ -37,8 +43,9 @@ class Limits(BaseModel):
     """A slice is weak if even the upper bound of its 95% interval is below this."""
     min_slice_rows_of_each_class: int = Field(20, ge=1)
     """Slices with fewer rows of a class are reported, not judged."""
-    min_gain_over_baseline: float = Field(0.0, ge=0)
-    """The lower 95% bound of the log loss saved against the simple baseline must be above this."""
+    min_gain_over_baseline: float = 0.0
+    """The lower 95% bound of the log loss saved against the simple baseline must be above this;
+    below 0 it is a margin by which the model may be worse."""
 
     # Drift
     max_drift_p_value: float = Field(0.01, gt=0, lt=1)
@@ -46,7 +53,18 @@ class Limits(BaseModel):
     """A feature drifts if its corrected p-value is below `max_drift_p_value` and its effect is at
     least this."""
     max_null_share_rise: float = Field(0.05, gt=0, le=1)
+    """Maximum change of a feature's share of nulls, in either direction."""
     max_unseen_share: float = Field(0.05, ge=0, le=1)
+    """Maximum share of a month's rows whose category is not in the training data, and of the
+    training rows whose category is not in the month."""
+    max_vanished_remainder: float = Field(0.05, ge=0, lt=1)
+    """A category also counts as not in a sample if its share there is at most this part of its
+    share in the other sample."""
+    max_spread_change: float = Field(0.5, gt=0, le=1)
+    """Maximum change of a number's standard deviation in either direction, as a share of the
+    larger one: 0.5 allows half and double."""
+    min_spread_values: int = Field(20, ge=2)
+    """A number with fewer known values, in the month or in training, has no spread to judge."""
     max_prediction_psi: float = Field(0.25, gt=0)
     """Population stability index of a month's scores against those of the test rows."""
 

@@ -140,6 +140,24 @@ def test_the_drift_page_shows_every_verdict_and_feature(drift: DriftReport) -> N
     assert "2 of 6 checks failed" in page
 
 
+def test_reports_show_nulls_that_fell_categories_that_vanished_and_a_spread_that_shrank() -> None:
+    training, month = typed_rows(CONTRACT, 400), typed_rows(CONTRACT, 300, seed=2)
+    some = np.arange(400) < 36
+    training["location"] = training["location"].mask(some, "Pisa")
+    training["avg_call_minutes"] = training["avg_call_minutes"].mask(some)
+    training["avg_data_usage"] = np.where(some, 90.0, 10.0)
+    month["avg_data_usage"] = 10.0
+    report = compare_month(training, month, CONTRACT, Limits(), name="2026-04")
+    table, page = drift_table(report), render_drift(report, drift_plots(report))
+    for text in ("nulls fell from 9.0% to 0.0%", "has now (limit 5.0%): Pisa", "its spread fell"):
+        assert text in table
+        assert text in page
+    assert "| Spread in training | Spread now | New categories | Vanished categories |" in table
+    assert "Categories, new and vanished" in page
+    for name in ("nulls_as_in_training", "no_new_categories"):
+        assert f"![{name}](data:image/png" in drift_check_page(report, name)
+
+
 def test_pages_of_one_class_and_of_empty_months() -> None:
     for label in (True, False):
         report = evaluated(label=label)

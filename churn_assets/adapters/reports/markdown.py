@@ -73,12 +73,13 @@ def feature_table(features: Iterable[FeatureDrift]) -> str:
     rows = [
         (one.name, TESTS[one.test], number(one.effect), p_value(one.corrected_p_value),
          number(one.psi), percent(one.training.null_share), percent(one.month.null_share),
-         percent(one.unseen_share), "; ".join(one.reasons) or "no")
+         number(one.training.spread, 2), number(one.month.spread, 2), percent(one.unseen_share),
+         percent(one.vanished_share), "; ".join(one.reasons) or "no")
         for one in most_moved_first(features)
     ]  # fmt: skip
     header = (
         "Feature", "Test", "Effect", "Corrected p", "PSI", "Nulls in training", "Nulls now",
-        "New categories", "Drifted",
+        "Spread in training", "Spread now", "New categories", "Vanished categories", "Drifted",
     )  # fmt: skip
     return _table(header, rows)
 

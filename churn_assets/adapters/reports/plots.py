@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from churn_assets.adapters.reports.markdown import most_moved_first
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.core.monitoring.drift import DriftReport
+from churn_assets.core.monitoring.feature_drift import nulls_changed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,17 +182,20 @@ def _served(axes: "Axes", report: DriftReport) -> None:
 
 
 def _nulls(axes: "Axes", report: DriftReport) -> None:
-    limit = report.limits.max_null_share_rise
-    rises = [(one.name, one.null_share_rise or 0.0) for one in report.features]
-    bars = [(n, max(r, 0.0), r > limit) for n, r in sorted(rises, key=lambda one: -one[1])]
-    _bars(axes, bars, limit, "Rise of the share of nulls")
+    bars = [
+        (one.name, abs(one.null_share_rise or 0.0), nulls_changed(one, report.limits))
+        for one in report.features
+    ]
+    bars.sort(key=lambda bar: -bar[1])
+    _bars(axes, bars, report.limits.max_null_share_rise, "Change of the share of nulls")
 
 
 def _unseen(axes: "Axes", report: DriftReport) -> None:
     limit = report.limits.max_unseen_share
-    features = sorted(report.features, key=lambda one: -one.unseen_share)
-    bars = [(one.name, one.unseen_share, one.unseen_share > limit) for one in features]
-    _bars(axes, bars, limit, "Share of rows with a category that is not in the training data")
+    shares = [(one.name, max(one.unseen_share, one.vanished_share)) for one in report.features]
+    shares.sort(key=lambda bar: -bar[1])
+    bars = [(name, share, share > limit) for name, share in shares]
+    _bars(axes, bars, limit, "Share of rows with a category that is new or vanished")
 
 
 def _bars(

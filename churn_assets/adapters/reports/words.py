@@ -9,7 +9,7 @@ VERDICTS = {
     "no_weak_slice": "Works for every group",
     "beats_simple_baseline": "Better than a simple baseline",
     "no_feature_drift": "Features are as in training",
-    "no_new_categories": "No new categories",
+    "no_new_categories": "No new or vanished categories",
     "nulls_as_in_training": "Nulls are as in training",
     "no_prediction_drift": "Scores are distributed as in the test",
     "performance_holds": "Performance is as in the test",

@@ -154,22 +154,38 @@ def nulls_within_limit(features: pd.DataFrame, contract: Contract, limits: Limit
 
 
 def enough_rows_of_both_classes(rows: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
-    """There are enough rows of both classes to train, calibrate and test on."""
+    """There are enough rows of both classes, and in each split enough customers of both.
+
+    Training draws its folds by customers who left in any month and customers who never did;
+    calibration and the resamples of the test count customers alike.
+    """
     label = contract.label.name
-    counts = {split: rows_of_split(rows, split)[label] for split in (TRAINING, CALIBRATION, TEST)}
     churned, retained = int(rows[label].sum()), int((~rows[label]).sum())
-    incomplete = [split for split, labels in counts.items() if labels.nunique() < 2]
     needed, each = limits.min_labelled_rows, limits.min_rows_of_each_class
-    lacking = f" Splits without both classes: {', '.join(incomplete)}." if incomplete else ""
+    numbers: dict[str, float | int | str] = {
+        "rows": len(rows), "min_rows": needed, "left": churned, "stayed": retained,
+        "min_rows_of_each_class": each,
+    }  # fmt: skip
+    lacking = []
+    for split, least in (
+        (TRAINING, limits.min_training_customers_of_each_class),
+        (CALIBRATION, limits.min_calibration_customers_of_each_class),
+        (TEST, limits.min_test_customers_of_each_class),
+    ):
+        ever_left = rows_of_split(rows, split).groupby(contract.id.name)[label].any()
+        left = int(ever_left.sum())
+        for who, found in (("left", left), ("stayed", len(ever_left) - left)):
+            numbers[f"{split}_customers_who_{who}"] = found
+            if found < least:
+                lacking.append(f"{split} has {found:,} customers who {who}, {least:,} are needed")
+        numbers[f"min_{split}_customers_of_each_class"] = least
     return Verdict(
-        len(rows) >= needed and min(churned, retained) >= each and not incomplete,
+        len(rows) >= needed and min(churned, retained) >= each and not lacking,
         f"{len(rows):,} labelled rows: {churned:,} left, {retained:,} stayed. At least {needed:,} "
-        f"rows and {each:,} of each class are needed, both classes in each split.{lacking}",
-        {
-            "rows": len(rows), "min_rows": needed, "left": churned, "stayed": retained,
-            "min_rows_of_each_class": each,
-        },
-    )  # fmt: skip
+        f"rows and {each:,} of each class are needed, and enough customers of both classes in each "
+        f"split{': ' if lacking else '.'}{'; '.join(lacking)}{'.' if lacking else ''}",
+        numbers,
+    )
 
 
 def no_id_on_two_sides(rows: pd.DataFrame, contract: Contract) -> Verdict:

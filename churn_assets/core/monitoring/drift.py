@@ -10,7 +10,11 @@ from churn_assets.contracts.contract import Contract, Frozen
 from churn_assets.core.data.features import derive_features
 from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.limits import Limits
-from churn_assets.core.monitoring.feature_drift import FeatureDrift, compare_features
+from churn_assets.core.monitoring.feature_drift import (
+    FeatureDrift,
+    compare_features,
+    nulls_changed,
+)
 from churn_assets.core.monitoring.performance import RealisedPerformance, performance_holds
 from churn_assets.core.scoring.scores import PredictionDrift, score_distribution_as_tested
 from churn_assets.core.scoring.traffic import feature_columns
@@ -175,39 +179,57 @@ def no_feature_drift(report: DriftReport) -> Verdict:
 
 
 def no_new_categories(report: DriftReport) -> Verdict:
-    """Few rows have a category that is not in the training data; a share at the limit passes."""
-    worst = max(report.features, key=lambda one: one.unseen_share)
+    """Few rows of the month have a new category, and few of training one that vanished.
+
+    A share at the limit passes.
+    """
+    new = max(report.features, key=lambda one: one.unseen_share)
+    gone = max(report.features, key=lambda one: one.vanished_share)
     limit = report.limits.max_unseen_share
-    names = f" ({', '.join(worst.unseen)})" if worst.unseen else ""
-    where = f", in {worst.name}{names}" if worst.unseen else ""
+    where = f", in {new.name} ({', '.join(new.unseen)})" if new.unseen else ""
+    lost = f", in {gone.name} ({', '.join(gone.vanished)})" if gone.vanished else ""
     return _unless_empty(
         report,
         Verdict(
-            worst.unseen_share <= limit,
-            f"Up to {worst.unseen_share:.1%} of the rows have a category that is not in the "
-            f"training data{where}; the limit is {limit:.1%}.",
+            max(new.unseen_share, gone.vanished_share) <= limit,
+            f"Up to {new.unseen_share:.1%} of the rows have a category that is not, or hardly, in "
+            f"the training data{where}, and up to {gone.vanished_share:.1%} of the training rows "
+            f"one that is not, or hardly, in the month{lost}; the limit is {limit:.1%}.",
             {
-                "value": worst.unseen_share,
+                "value": new.unseen_share,
                 "limit": limit,
-                "feature": worst.name if worst.unseen else "",
-                "unseen": ", ".join(worst.unseen),
+                "feature": new.name if new.unseen else "",
+                "unseen": ", ".join(new.unseen),
+                "vanished_share": gone.vanished_share,
+                "vanished_feature": gone.name if gone.vanished else "",
+                "vanished": ", ".join(gone.vanished),
             },
         ),
     )
 
 
 def nulls_as_in_training(report: DriftReport) -> Verdict:
-    """No feature has many more nulls than in training; a rise at the limit passes."""
-    worst = max(report.features, key=lambda one: one.null_share_rise or 0.0)
-    rise, limit = worst.null_share_rise or 0.0, report.limits.max_null_share_rise
-    where = f", in {worst.name}" if rise > 0 else ""
+    """No feature has many more or many fewer nulls than in training; a change at the limit passes.
+
+    A change that chance explains, as in a month of few rows, passes too.
+    """
+    limits = report.limits
+    worst = max(
+        report.features,
+        key=lambda one: (nulls_changed(one, limits), abs(one.null_share_rise or 0.0)),
+    )
+    change, limit = worst.null_share_rise or 0.0, limits.max_null_share_rise
+    size, changed = abs(change), nulls_changed(worst, limits)
+    where = f", a {'rise' if change > 0 else 'fall'} in {worst.name}" if change else ""
+    by_chance = size > limit and not changed and worst.null_p_value is not None
+    note = "; chance explains it" if by_chance else ""
     return _unless_empty(
         report,
         Verdict(
-            rise <= limit,
-            f"The largest increase of a feature's nulls is {rise:.1%} of the rows{where}; "
-            f"the limit is {limit:.1%}.",
-            {"value": rise, "limit": limit, "feature": worst.name if rise > 0 else ""},
+            not changed,
+            f"The largest change of a feature's nulls is {size:.1%} of the rows{where}; "
+            f"the limit is {limit:.1%}{note}.",
+            {"value": size, "limit": limit, "feature": worst.name if change else ""},
         ),
     )
 

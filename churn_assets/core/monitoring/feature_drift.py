@@ -1,5 +1,7 @@
 """Drift of each feature between the training data and a month."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import pandas as pd
@@ -20,6 +22,9 @@ class FeatureDrift(Frozen):
     Attributes:
         corrected_p_value: p-value corrected over all features of the report by Benjamini and
             Hochberg (1995).
+        null_share_rise: Change of the share of nulls; negative where nulls fell.
+        null_p_value: p-value of that change, corrected likewise; None also in older reports.
+        spread_p_value: p-value of the change of the spread, corrected likewise.
         reasons: Texts that say why the feature drifted; empty where it did not.
     """
 
@@ -35,8 +40,13 @@ class FeatureDrift(Frozen):
     training: SampleSummary
     month: SampleSummary
     null_share_rise: Finite
+    null_p_value: Finite = None
+    spread_change: Finite = None
+    spread_p_value: Finite = None
     unseen_share: float
     unseen: tuple[str, ...]
+    vanished_share: float = 0.0
+    vanished: tuple[str, ...] = ()
     reasons: tuple[str, ...]
     drifted: bool
 
@@ -46,9 +56,10 @@ def compare_features(
 ) -> tuple[FeatureDrift, ...]:
     """Compares every model input and every sensitive column once.
 
-    A feature drifts when its shift is both significant (corrected p-value) and large enough to
-    matter (effect), when its share of nulls rose, or when too many rows have a new category.
-    Distributions exclude nulls, which are judged separately.
+    A feature drifts when its distribution moved both significantly (corrected p-value) and far
+    enough to matter (effect); when its share of nulls, or the spread of a number, changed in either
+    direction beyond chance and beyond the limit; when too many rows have a new category, or too
+    many training rows one that vanished. Distributions exclude nulls, which are judged separately.
 
     Args:
         training: Typed rows with the contract's features and derived features.
@@ -56,12 +67,29 @@ def compare_features(
     """
     sensitive = tuple(column.name for column in contract.columns if column.sensitive)
     names = tuple(dict.fromkeys((*contract.model_inputs, *sensitive)))
-    found = [measure_shift(training[name], month[name], _kind(name, contract)) for name in names]
+    found = [
+        measure_shift(training[name], month[name], _kind(name, contract), limits) for name in names
+    ]
     corrected = _corrected([one.p_value for one in found])
-    return tuple(
-        _judged(column, _kind(column, contract), column in sensitive, one, p, limits)
-        for column, one, p in zip(names, found, corrected, strict=True)
-    )
+    nulls = _corrected([one.null_p_value for one in found])
+    spreads = _corrected([one.spread_p_value for one in found])
+    judged = []
+    for name, one, p, null_p, spread_p in zip(names, found, corrected, nulls, spreads, strict=True):
+        shift = replace(one, null_p_value=null_p, spread_p_value=spread_p)
+        kind = _kind(name, contract)
+        judged.append(_judged(name, kind, name in sensitive, shift, p, limits))
+    return tuple(judged)
+
+
+def nulls_changed(one: FeatureDrift, limits: Limits) -> bool:
+    """Whether the share of nulls changed by more than the limit, beyond chance.
+
+    A report that was made before nulls had a p-value only judged a rise.
+    """
+    change, p = one.null_share_rise or 0.0, one.null_p_value
+    if p is None:
+        return change > limits.max_null_share_rise
+    return abs(change) > limits.max_null_share_rise and p <= limits.max_drift_p_value
 
 
 def _kind(name: str, contract: Contract) -> Kind:
@@ -82,42 +110,82 @@ def _judged(
     name: str, kind: Kind, sensitive: bool, found: Shift, p: float | None, limits: Limits
 ) -> FeatureDrift:
     before, after = found.training.null_share, found.month.null_share
-    rise = None if before is None or after is None else after - before
-    reasons = _reasons(kind, found, p, rise, limits)
-    return FeatureDrift(
+    one = FeatureDrift(
         name=name,
         kind=kind,
         sensitive=sensitive,
         test="kolmogorov_smirnov" if kind == "number" else "chi_squared",
         corrected_p_value=p,
-        null_share_rise=rise,
-        reasons=reasons,
-        drifted=bool(reasons),
+        null_share_rise=None if before is None or after is None else after - before,
+        reasons=(),
+        drifted=False,
         **vars(found),
+    )
+    reasons = tuple(text for reason in REASONS if (text := reason(one, limits)))
+    return one.model_copy(update={"reasons": reasons, "drifted": bool(reasons)})
+
+
+def _distribution_moved(one: FeatureDrift, limits: Limits) -> str:
+    p, effect = one.corrected_p_value, one.effect or 0.0
+    if p is None or p > limits.max_drift_p_value or effect < limits.min_drift_effect:
+        return ""
+    distance = "Kolmogorov-Smirnov" if one.kind == "number" else "total variation"
+    return (
+        f"its distribution moved: {distance} distance {effect:.3f} (limit "
+        f"{limits.min_drift_effect:g}), {_chance(p, limits)}"
     )
 
 
-def _reasons(
-    kind: Kind, found: Shift, p: float | None, rise: float | None, limits: Limits
-) -> tuple[str, ...]:
-    reasons = []
-    effect = found.effect or 0.0
-    if p is not None and p <= limits.max_drift_p_value and effect >= limits.min_drift_effect:
-        distance = "Kolmogorov-Smirnov" if kind == "number" else "total variation"
-        reasons.append(
-            f"its distribution moved: {distance} distance {effect:.3f} (limit "
-            f"{limits.min_drift_effect:g}), corrected p-value "
-            f"{'below 0.0001' if p < 1e-4 else f'{p:.4f}'} (limit "
-            f"{limits.max_drift_p_value:g})"
-        )
-    if rise is not None and rise > limits.max_null_share_rise:
-        reasons.append(
-            f"nulls rose from {found.training.null_share:.1%} to {found.month.null_share:.1%} "
-            f"(limit: a rise of {limits.max_null_share_rise:.1%})"
-        )
-    if found.unseen_share > limits.max_unseen_share:
-        reasons.append(
-            f"{found.unseen_share:.1%} of the rows have a category that is not in the training "
-            f"data (limit {limits.max_unseen_share:.1%}): {', '.join(found.unseen)}"
-        )
-    return tuple(reasons)
+def _nulls_changed(one: FeatureDrift, limits: Limits) -> str:
+    if not nulls_changed(one, limits):
+        return ""
+    verb = "rose" if (one.null_share_rise or 0.0) > 0 else "fell"
+    return (
+        f"nulls {verb} from {one.training.null_share:.1%} to {one.month.null_share:.1%} "
+        f"(limit: a change of {limits.max_null_share_rise:.1%})"
+    )
+
+
+def _has_new_categories(one: FeatureDrift, limits: Limits) -> str:
+    if one.unseen_share <= limits.max_unseen_share:
+        return ""
+    return (
+        f"{one.unseen_share:.1%} of the rows have a category that is not, or hardly, in the "
+        f"training data (limit {limits.max_unseen_share:.1%}): {', '.join(one.unseen)}"
+    )
+
+
+def _lost_categories(one: FeatureDrift, limits: Limits) -> str:
+    if one.vanished_share <= limits.max_unseen_share:
+        return ""
+    return (
+        f"{one.vanished_share:.1%} of the training rows have a category that no row, or hardly "
+        f"any, has now (limit {limits.max_unseen_share:.1%}): {', '.join(one.vanished)}"
+    )
+
+
+def _spread_changed(one: FeatureDrift, limits: Limits) -> str:
+    change, p = one.spread_change or 0.0, one.spread_p_value
+    if p is None or p > limits.max_drift_p_value or abs(change) <= limits.max_spread_change:
+        return ""
+    verb = "rose" if change > 0 else "fell"
+    return (
+        f"its spread {verb}: standard deviation {one.training.spread:.4g} in training, "
+        f"{one.month.spread:.4g} now (limit: a change of {limits.max_spread_change:.0%} of the "
+        f"larger one), {_chance(p, limits)}"
+    )
+
+
+def _chance(p: float, limits: Limits) -> str:
+    shown = "below 0.0001" if p < 1e-4 else f"{p:.4f}"
+    return f"corrected p-value {shown} (limit {limits.max_drift_p_value:g})"
+
+
+REASONS: tuple[Callable[[FeatureDrift, Limits], str], ...] = (
+    _distribution_moved,
+    _nulls_changed,
+    _has_new_categories,
+    _lost_categories,
+    _spread_changed,
+)
+"""Reasons for which a feature drifts; each is an empty text where it does not apply."""

@@ -3,12 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from churn_assets.contracts.loading import load_contract
 from churn_assets.core.data import quality
 from churn_assets.core.data.splitting import CALIBRATION, TEST, TRAINING
 from churn_assets.core.data.validation import validate
 from churn_assets.core.limits import Limits
+from churn_assets.core.modelling.training import FOLDS
 from churn_assets_tests.core.raw_rows import raw
 from churn_assets_tests.core.typed_rows import typed_rows
 
@@ -126,7 +128,40 @@ def test_each_split_needs_both_classes() -> None:
     rows = rows[~((rows["split"] == TEST) & rows["churned"])]
     verdict = quality.enough_rows_of_both_classes(rows, TELECOM, LIMITS)
     assert not verdict.passed
-    assert "Splits without both classes: test." in verdict.description
+    assert "test has 0 customers who left, 5 are needed." in verdict.description
+
+
+@pytest.mark.parametrize("split", [TRAINING, CALIBRATION, TEST])
+@pytest.mark.parametrize(("left", "word"), [(True, "left"), (False, "stayed")])
+@pytest.mark.parametrize(("customers", "passes"), [(4, False), (5, True), (6, True)])
+def test_each_split_needs_some_customers_of_each_class(
+    split: str, left: bool, word: str, customers: int, passes: bool
+) -> None:
+    rows = labelled(600, 300)
+    of_class = rows[(rows["split"] == split) & (rows["churned"] == left)]
+    rows = rows.drop(index=of_class.index[customers:])
+    verdict = quality.enough_rows_of_both_classes(rows, TELECOM, LIMITS)
+    assert verdict.passed == passes
+    says = f"{split} has {customers} customers who {word}, 5 are needed."
+    assert (says in verdict.description) != passes
+    assert verdict.numbers[f"{split}_customers_who_{word}"] == customers
+    assert verdict.numbers[f"min_{split}_customers_of_each_class"] == 5
+
+
+def test_customers_are_counted_once_whatever_their_rows() -> None:
+    rows = labelled(300, 100)
+    repeated = (rows["split"] == CALIBRATION) & rows["churned"]
+    rows.loc[repeated, "customer_id"] = "c1"
+    verdict = quality.enough_rows_of_both_classes(rows, TELECOM, LIMITS)
+    assert "calibration has 1 customers who left" in verdict.description
+
+
+@pytest.mark.parametrize("split", [TRAINING, CALIBRATION])
+def test_no_limit_is_below_what_the_training_needs(split: str) -> None:
+    name = f"min_{split}_customers_of_each_class"
+    assert getattr(Limits(**{name: FOLDS}), name) == FOLDS
+    with pytest.raises(ValidationError, match=name):
+        Limits(**{name: FOLDS - 1})
 
 
 def test_an_id_in_two_splits_is_found() -> None:
