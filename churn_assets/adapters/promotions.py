@@ -37,6 +37,7 @@ from churn_assets.core.governance.promotion import (
     Comparison,
     PolicyName,
     RegistryState,
+    approvable,
     approval_recorded,
     compare,
     judge,
@@ -60,11 +61,17 @@ class UnusableError(RuntimeError):
 
 @dataclass(frozen=True)
 class Judged:
-    """Verdict of a policy on a challenger, with its evidence."""
+    """Verdict of a policy on a challenger, with its evidence.
+
+    Attributes:
+        approvable: Whether the policy refuses the challenger, and a person's approval promotes it
+            without an override.
+    """
 
     policy: PolicyName
     comparison: Comparison | None
     verdict: Verdict
+    approvable: bool
     evidence: dict[str, Any]
 
 
@@ -111,7 +118,7 @@ def judge_challenger(
         "mlflow_run_ids": {role: one.run_id for role, one in models.items() if one},
         "table_versions": challenger.table_versions,
     }
-    return Judged(name, comparison, verdict, evidence)
+    return Judged(name, comparison, verdict, approvable(name, report, verdict), evidence)
 
 
 def usable(name: str, version: str, contract: Contract) -> tuple[ModelRecord, Scorer]:

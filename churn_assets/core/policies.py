@@ -64,6 +64,10 @@ class PromotionPolicy(Policy):
     """A challenger with the champion's recipe and newer data may be worse by less than this."""
     profit_margin: float = Field(0.05, ge=0)
     """The same margin for the expected profit of a customer, in multiples of an offer's cost."""
+    first_profit: float = 0.0
+    """Without a champion, a person must promote a challenger whose expected profit of 1,000
+    customers, in the currency of the contract, is not above this; below 0 it is a loss that the
+    policy accepts."""
 
 
 class AutomationPolicy(Policy):

@@ -257,10 +257,13 @@ def no_weak_slice(report: EvaluationReport) -> Verdict:
 def beats_simple_baseline(report: EvaluationReport) -> Verdict:
     """The model's log loss is below that of the simple baseline, beyond chance."""
     saved, limit = report.baseline.log_loss_saved, report.limits.min_gain_over_baseline
-    low = saved.low or 0.0
     return Verdict(
-        low > limit,
+        saved.low is not None and saved.low > limit,
         f"Against the simple baseline the model saves {shown(saved.value, 4)} log loss a row; "
         f"the lower 95% bound is {shown(saved.low, 4)} and must be above {limit:g}.",
-        {"value": low, "limit": limit, "log_loss_saved": saved.value or 0.0},
+        {
+            "value": "undefined" if saved.low is None else saved.low,
+            "limit": limit,
+            "log_loss_saved": "undefined" if saved.value is None else saved.value,
+        },
     )

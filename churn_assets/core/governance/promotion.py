@@ -16,6 +16,7 @@ from churn_assets.contracts.contract import Contract, Frozen
 from churn_assets.core.evaluation.evaluation import (
     EvaluationReport,
     auc_above_floor,
+    beats_simple_baseline,
     checked_probabilities,
     labels_of,
 )
@@ -122,10 +123,65 @@ def policy_for(challenger_recipe: str, champion_recipe: str | None) -> PolicyNam
     return "fresh" if challenger_recipe == champion_recipe else "superior"
 
 
-def first(report: EvaluationReport) -> Verdict:
-    """Policy without a champion: the challenger must reach the quality floor."""
+def first(report: EvaluationReport, policy: PromotionPolicy) -> Verdict:
+    """Policy without a champion: the quality floor, better than the baseline, and profitable.
+
+    The floor is the only one of the three that a person cannot approve: see `approvable`.
+    """
     floor = auc_above_floor(report)
-    return Verdict(floor.passed, f"There is no champion yet. {floor.description}", floor.numbers)
+    pays = {
+        "beats_simple_baseline": beats_simple_baseline(report),
+        "earns_money": earns_money(report, policy),
+    }
+    failed = [name for name, verdict in pays.items() if not verdict.passed]
+    text = f"There is no champion yet. {floor.description}"
+    if failed:
+        # Who decides about a model that does not pay needs all of its numbers.
+        text += f" Failed: {', '.join(failed)}. "
+        text += " ".join(verdict.description for verdict in pays.values())
+    numbers: dict[str, float | int | str] = {
+        **floor.numbers,
+        "failed": ", ".join(failed) or "none",
+        "log_loss_saved_low": pays["beats_simple_baseline"].numbers["value"],
+        **pays["earns_money"].numbers,
+    }
+    return Verdict(floor.passed and not failed, text, numbers)
+
+
+def earns_money(report: EvaluationReport, policy: PromotionPolicy) -> Verdict:
+    """The expected profit of 1,000 customers is above its limit; an undefined one is not.
+
+    The estimate counts, and the interval is only shown. Chance is judged by the comparison with
+    the baseline; a lower bound of money as well would refuse good models with few test rows.
+    """
+    profit, limit = report.profit.per_1000_customers, policy.first_profit
+    numbers: dict[str, float | int | str] = {
+        "profit_per_1000": _number(profit.value),
+        "profit_per_1000_low": _number(profit.low),
+        "profit_per_1000_high": _number(profit.high),
+        "profit_limit": limit,
+    }
+    if profit.value is None:
+        return Verdict(False, "The expected profit of its offers is undefined.", numbers)
+    verb = "lose" if profit.value < 0 else "earn"
+    text = (
+        f"Its offers are expected to {verb} {abs(profit.value):.2f} {report.profit.currency} per "
+        f"1,000 customers (95% interval {shown(profit.low, 2)} to {shown(profit.high, 2)}); they "
+        f"must earn more than {limit:g}."
+    )
+    return Verdict(_above(profit.value, limit), text, numbers)
+
+
+def approvable(name: PolicyName, report: EvaluationReport, verdict: Verdict) -> bool:
+    """Whether a person's approval promotes a challenger that its policy refuses.
+
+    So it is for a first champion that reaches the quality floor: no better model serves, and a
+    person may want the ranks, or know better economics. Any other refusal needs an override.
+
+    Args:
+        verdict: Verdict of the policy on the challenger.
+    """
+    return name == "first" and auc_above_floor(report).passed and not verdict.passed
 
 
 def superior(comparison: Comparison, policy: PromotionPolicy) -> Verdict:
@@ -160,7 +216,7 @@ def judge(
             cannot score the challenger's rows.
     """
     if name == "first":
-        return first(report)
+        return first(report, policy)
     if comparison is None:
         text = f"Policy {name!r} needs a comparison, but the champion cannot score these rows."
         return Verdict(False, text, {"policy": name})
@@ -190,8 +246,8 @@ def _judged(
     return Verdict(_above(auc.low, auc_limit) and _above(profit.low, profit_limit), text, numbers)
 
 
-def _above(low: float | None, limit: float) -> bool:
-    return low is not None and low > limit
+def _above(value: float | None, limit: float) -> bool:
+    return value is not None and value > limit
 
 
 def _number(value: float | None) -> float | str:

@@ -244,6 +244,15 @@ def test_a_model_does_not_beat_itself() -> None:
     assert not beats_simple_baseline(report).passed
 
 
+def test_an_undefined_gain_over_the_baseline_fails_at_any_limit(report: EvaluationReport) -> None:
+    nothing = Interval(value=None, low=None, high=None)
+    baseline = report.baseline.model_copy(update={"log_loss_saved": nothing})
+    report = report.model_copy(update={"baseline": baseline})
+    verdict = beats_simple_baseline(changed(report, min_gain_over_baseline=-1.0))
+    assert not verdict.passed
+    assert verdict.numbers["value"] == verdict.numbers["log_loss_saved"] == "undefined"
+
+
 def test_a_model_worse_than_the_baseline_fails() -> None:
     frame, hazard = rows()
     report = report_of(frame, 1 - hazard, baseline=hazard)

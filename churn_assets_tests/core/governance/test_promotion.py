@@ -9,14 +9,16 @@ import pytest
 from benchmarks.promotion import SCENARIOS, Scenario, population, promoted
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
-from churn_assets.core.evaluation.evaluation import evaluate
+from churn_assets.core.evaluation.evaluation import EvaluationReport, evaluate
 from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.governance.audit import AuditEntry, next_entry
 from churn_assets.core.governance.promotion import (
     Comparison,
     RegistryState,
+    approvable,
     approval_recorded,
     compare,
+    earns_money,
     first,
     fresh,
     judge,
@@ -93,20 +95,109 @@ def test_fresh_must_not_be_worse_by_the_margin(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("above_auc", "passes"), [(-1e-9, True), (0.0, True), (1e-9, False)])
-def test_the_first_model_must_only_reach_the_floor(
-    contract: Contract, above_auc: float, passes: bool
-) -> None:
+@pytest.fixture(scope="module")
+def good(contract: Contract) -> EvaluationReport:
+    """A report about a model that beats the baseline and earns money; its AUC is at the floor."""
     y = np.array([0, 1] * 50, dtype=bool)
     rows = typed_rows(contract, 100).assign(**{contract.label.name: y})
-    p = np.where(y, 0.7, 0.3)
+    p = np.where(y, 0.7, 0.05)
     p[:10] = 0.5
-    report = evaluate(rows, p, p, contract, Limits(), resamples=1)
-    auc = report.metrics["roc_auc"].value
-    assert auc is not None
-    report = report.model_copy(update={"limits": Limits(min_auc=auc + above_auc)})
-    assert first(report).passed is passes
-    assert judge("first", report, None, POLICY) == first(report)
+    report = evaluate(rows, p, np.full(100, 0.5), contract, Limits(), resamples=10)
+    return report.model_copy(update={"limits": Limits(min_auc=report.metrics["roc_auc"].value)})
+
+
+def with_profit(report: EvaluationReport, **per_customer: float | None) -> EvaluationReport:
+    """The report with another expected profit of a customer: `value`, `low` and `high`."""
+    interval = Interval(**{"low": None, "high": None, **per_customer})
+    profit = report.profit.model_copy(update={"per_customer": interval})
+    return report.model_copy(update={"profit": profit})
+
+
+def with_gain(report: EvaluationReport, low: float | None) -> EvaluationReport:
+    """The report with another lower bound of the log loss saved against the baseline."""
+    saved = Interval(value=low and low + 0.1, low=low, high=low and low + 0.2)
+    baseline = report.baseline.model_copy(update={"log_loss_saved": saved})
+    return report.model_copy(update={"baseline": baseline})
+
+
+@pytest.mark.parametrize(("above_auc", "passes"), [(-1e-9, True), (0.0, True), (1e-9, False)])
+def test_the_first_model_must_reach_the_floor(
+    good: EvaluationReport, above_auc: float, passes: bool
+) -> None:
+    limits = Limits(min_auc=good.limits.min_auc + above_auc)
+    report = good.model_copy(update={"limits": limits})
+    verdict = first(report, POLICY)
+    assert verdict.passed is passes
+    assert verdict.description.startswith("There is no champion yet. ROC AUC is ")
+    assert judge("first", report, None, POLICY) == verdict
+    assert not approvable("first", report, verdict), "below the floor a person must override"
+
+
+@pytest.mark.parametrize(
+    ("low", "passes"), [(-1e-9, False), (0.0, False), (1e-9, True), (None, False)]
+)
+def test_the_first_model_must_beat_the_baseline(
+    good: EvaluationReport, low: float | None, passes: bool
+) -> None:
+    report = with_gain(good, low)
+    verdict = first(report, POLICY)
+    assert verdict.passed is passes
+    assert verdict.numbers["failed"] == ("none" if passes else "beats_simple_baseline")
+    assert ("Failed: beats_simple_baseline. " in verdict.description) is not passes
+    assert ("Its offers are expected to earn" in verdict.description) is not passes
+    assert approvable("first", report, verdict) is not passes
+    assert not approvable("superior", report, verdict)
+
+
+@pytest.mark.parametrize("limit", [-125.0, 0.0, 125.0])
+@pytest.mark.parametrize(
+    ("above", "passes"),
+    [(-1e-9, False), (0.0, False), (1e-9, True), (None, False), (np.nan, False)],
+)
+def test_the_first_model_must_earn_money(
+    good: EvaluationReport, limit: float, above: float | None, passes: bool
+) -> None:
+    policy = PromotionPolicy(first_profit=limit)
+    value = None if above is None else limit / 1000 + above
+    report = with_profit(good, value=value, low=-1.0, high=1.0)
+    verdict = first(report, policy)
+    assert verdict.passed is earns_money(report, policy).passed is passes
+    assert verdict.numbers["failed"] == ("none" if passes else "earns_money")
+    assert verdict.numbers["profit_limit"] == limit
+    assert approvable("first", report, verdict) is not passes
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "passes"),
+    [(0.1, -0.4, 0.6, True), (-0.1, -0.6, 0.4, False), (-0.5, -0.9, -0.1, False)],
+)
+def test_the_estimate_of_the_profit_counts_and_not_its_interval(
+    good: EvaluationReport, value: float, low: float, high: float, passes: bool
+) -> None:
+    assert first(with_profit(good, value=value, low=low, high=high), POLICY).passed is passes
+
+
+def test_a_first_model_that_may_not_pay_is_described_with_all_of_its_numbers(
+    good: EvaluationReport,
+) -> None:
+    report = with_gain(with_profit(good, value=-0.123, low=-0.4, high=0.15), -0.01)
+    verdict = first(report, POLICY)
+    assert "Failed: beats_simple_baseline, earns_money. Against the simple" in verdict.description
+    assert (
+        "Its offers are expected to lose 123.00 EUR per 1,000 customers (95% interval -400.00 to "
+        "150.00); they must earn more than 0."
+    ) in verdict.description
+    names = ("profit_per_1000", "profit_per_1000_low", "profit_per_1000_high")
+    assert [verdict.numbers[name] for name in names] == pytest.approx([-123, -400, 150])
+    assert verdict.numbers["log_loss_saved_low"] == -0.01
+    undefined = first(with_profit(good, value=None), POLICY)
+    assert "The expected profit of its offers is undefined." in undefined.description
+    assert undefined.numbers["profit_per_1000"] == "undefined"
+
+
+def test_what_the_policy_promotes_is_described_by_the_floor_alone(good: EvaluationReport) -> None:
+    assert "Failed" not in first(good, POLICY).description
+    assert "offers" not in first(good, POLICY).description
 
 
 def test_the_recipe_selects_the_policy() -> None:
