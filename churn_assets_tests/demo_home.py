@@ -25,8 +25,9 @@ SETTINGS = {
     "simulated": {"customers": 6_000, "scenario": "price_shock", "scenario_month": SHOCKED},
     "first_month": MONTHS[0],
     "bootstrap_resamples": 100,
-    # So few customers do not separate two models.
+    # So few customers do not separate two models, nor a model from the baseline.
     "promotion": {"auc_margin": 0.1, "profit_margin": 0.5},
+    "limits": {"min_gain_over_baseline": -0.1},
 }
 
 

@@ -80,7 +80,9 @@ class LiveHome:
             # So few customers prove nothing: the margins promote any model that is not absurd.
             "CHURN_PROMOTION__AUC_MARGIN": "0.4",
             "CHURN_PROMOTION__PROFIT_MARGIN": "10",
+            "CHURN_PROMOTION__FIRST_PROFIT": "-1000000",
             "CHURN_LIMITS__MIN_AUC": "0.5",
+            "CHURN_LIMITS__MIN_GAIN_OVER_BASELINE": "-1",
             "CHURN_LIMITS__MAX_AUC_DROP": "0.4",
             "CHURN_AUTOMATION__INTERVAL_SECONDS": str(TICK),
             "CHURN_ALERTS__WEBHOOK": self.received.url,

@@ -23,7 +23,7 @@ from churn_assets.contracts.contract import Contract
 from churn_assets.core.modelling.golden import golden_rows
 from churn_assets.core.modelling.scorer import Scorer
 
-__all__ = ["BentoError", "BentoStore", "BuiltBento", "serving"]
+__all__ = ["BentoError", "BentoPartsError", "BentoStore", "BuiltBento", "serving"]
 
 PACKAGE = Path(churn_assets.__file__).parent
 SOURCE = PACKAGE.parent / "bento"
@@ -45,6 +45,10 @@ SERVICE = "churn_service"
 """The service's package, next to `service.py`."""
 
 BUILD_TIMEOUT = 300.0
+
+
+class BentoPartsError(BentoError):
+    """Contract, card and scorers do not fit each other; a retry does not help."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,8 @@ class BentoStore:
             export_to: Folder that gets `<name>-<version>.bento` on publishing.
 
         Raises:
-            BentoError: A scorer or the card does not fit the contract, or BentoML failed; then the
-                message ends with BentoML's output.
+            BentoPartsError: A scorer or the card does not fit the contract.
+            BentoError: BentoML failed; the message ends with BentoML's output.
         """
         _check(contract, card, scorer, fallback)
         self.home.mkdir(parents=True, exist_ok=True)
@@ -162,11 +166,11 @@ class StagedBento:
 def _check(contract: Contract, card: ModelCard, *scorers: Scorer) -> None:
     inputs = {name for scorer in scorers for name in scorer.inputs}
     if unknown := sorted(inputs - set(contract.model_inputs)):
-        raise BentoError(
+        raise BentoPartsError(
             f"contract {contract.name!r} lacks inputs of a scorer: {', '.join(unknown)}"
         )
     if card.contract_fingerprint != contract.fingerprint:
-        raise BentoError(
+        raise BentoPartsError(
             f"the card is for contract {card.contract_name!r} {card.contract_version} "
             f"({card.contract_fingerprint}), not for {contract.name!r} {contract.version} "
             f"({contract.fingerprint})"

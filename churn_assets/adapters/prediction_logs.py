@@ -27,6 +27,10 @@ class PredictionLogError(ValueError):
     """The logs or the key of their pseudonyms cannot be used; the message says why."""
 
 
+class IncompleteLogError(PredictionLogError):
+    """A compressed log ends too early: it may not be written completely; a retry may help."""
+
+
 def read_lines(
     folder: UPath, positions: Mapping[str, ReadPosition], since: datetime | None = None
 ) -> Iterator[Lines]:
@@ -38,6 +42,7 @@ def read_lines(
         since: Files last modified before this time, less `CLOCK_SLACK`, are skipped.
 
     Raises:
+        IncompleteLogError: A compressed file ends too early.
         PredictionLogError: A compressed file cannot be decompressed.
     """
     if not folder.exists():
@@ -53,7 +58,9 @@ def read_lines(
         except FileNotFoundError:
             # The service may remove its oldest files at any time.
             continue
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except EOFError as error:
+            raise IncompleteLogError(f"{name} cannot be decompressed: {error}") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
             raise PredictionLogError(f"{name} cannot be decompressed: {error}") from error
 
 

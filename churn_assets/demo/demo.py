@@ -11,6 +11,7 @@ from dagster import DagsterInstance, EventLogEntry
 
 from churn_assets.defs.assets.deliveries import new_deliveries
 from churn_assets.defs.assets.retraining import event_of, open_reasons, pending_reasons
+from churn_assets.defs.platform.faults import error_message
 from churn_assets.defs.platform.platform import Platform
 from churn_assets.demo.phases import BENTO, MODEL, Phase, Step
 
@@ -156,7 +157,8 @@ class Demo:
                 asset = check.asset_key.to_user_string()
                 print(f"  ! {asset}: {check.check_name}: {check.description}")
         elif event.event_type in (EventType.STEP_FAILURE, EventType.STEP_UP_FOR_RETRY):
-            print(f"  x {event.step_key}: {_cause(event.event_specific_data)}")
+            error = getattr(event.event_specific_data, "error", None)
+            print(f"  x {event.step_key}: {error_message(error)}")
 
     def _show_asset(self, asset: dg.AssetMaterialization) -> None:
         now, name = time.monotonic(), asset.asset_key.to_user_string()
@@ -168,10 +170,3 @@ class Demo:
             flush=True,
         )
         self.since = now
-
-
-def _cause(failed: object) -> str:
-    error = getattr(failed, "error", None)
-    while (cause := getattr(error, "cause", None)) is not None:
-        error = cause
-    return str(getattr(error, "message", error)).strip()

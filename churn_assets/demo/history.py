@@ -14,8 +14,7 @@ from churn_assets.core.governance.audit import AuditEntry
 from churn_assets.core.monitoring.drift import RETRAINING_CHECKS, DriftReport
 from churn_assets.defs.assets.retraining import DRIFT, MODEL
 from churn_assets.defs.assets.scores import SCORES, delivered_version
-from churn_assets.defs.platform.dagster_internals import AssetCheckExecutionRecordStatus as Status
-from churn_assets.defs.platform.dagster_internals import PartitionKeyFilter
+from churn_assets.defs.platform.check_records import latest_failures, latest_result
 from churn_assets.defs.platform.platform import Platform
 
 EARNED = dg.AssetCheckKey(dg.AssetKey("promoted_model"), "challenger_earned_promotion")
@@ -80,9 +79,8 @@ def _decision(model: Trained, entries: Sequence[AuditEntry]) -> str:
 
 
 def _refusal(instance: DagsterInstance, *, newest: bool) -> str:
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key([EARNED])
-    check = latest[EARNED].evaluation if EARNED in latest else None
-    reason = f": {check.description}" if newest and check and not check.passed else ""
+    latest = latest_result(instance, EARNED) if newest else None
+    reason = f": {latest.result.description}" if latest and not latest.result.passed else ""
     return f"not promoted{reason}"
 
 
@@ -97,18 +95,15 @@ def _drift(platform: Platform, month: str) -> str:
 
 def _stopped(definitions: dg.Definitions, instance: DagsterInstance) -> Iterator[str]:
     """Yields a line per blocking check of a month that failed when it last ran."""
-    graph, store = definitions.resolve_asset_graph(), instance.event_log_storage
+    graph = definitions.resolve_asset_graph()
     blocking = [key for key in graph.asset_check_keys if graph.get(key).blocking]
-    for info in store.get_asset_check_partition_info(blocking):
-        if info.partition_key is None or info.latest_execution_status != Status.FAILED:
-            continue
-        month = PartitionKeyFilter(key=info.partition_key)
-        [record] = store.get_asset_check_execution_history(
-            info.check_key, limit=1, status={Status.FAILED}, partition_filter=month
-        )
-        result = record.evaluation.description if record.evaluation else "it ended in an error"
-        asset = info.check_key.asset_key.to_user_string()
-        yield f"{info.partition_key}: stopped at {asset}: {info.check_key.name}: {result}"
+    for record in latest_failures(instance, blocking):
+        if record.partition is not None:
+            asset = record.key.asset_key.to_user_string()
+            yield (
+                f"{record.partition}: stopped at {asset}: {record.key.name}: "
+                f"{record.result.description}"
+            )
 
 
 Report = TypeVar("Report", bound=BaseModel)

@@ -9,6 +9,7 @@ from dagster import DagsterInstance
 from churn_assets.adapters.records import BentoRecord
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.core.evaluation.metrics import Interval
+from churn_assets.defs.platform.check_records import latest_result
 from churn_assets.defs.platform.platform import Platform
 from churn_assets.demo.history import history, read
 
@@ -85,17 +86,15 @@ def _model(report: EvaluationReport | None) -> list[str]:
 
 def _checks(definitions: dg.Definitions, instance: DagsterInstance) -> list[str]:
     keys = sorted(definitions.resolve_asset_graph().asset_check_keys, key=str)
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     failed, passed = [], 0
     for key in keys:
-        record = latest.get(key)
-        event = record.event.dagster_event if record and record.event else None
-        if event is None or not isinstance(event.event_specific_data, dg.AssetCheckEvaluation):
+        record = latest_result(instance, key)
+        if record is None:
             continue
-        evaluation = event.event_specific_data
-        passed += evaluation.passed
-        if not evaluation.passed:
-            failed.append(f"{key.asset_key.to_user_string()}: {key.name}: {evaluation.description}")
+        passed += record.result.passed
+        if not record.result.passed:
+            asset = key.asset_key.to_user_string()
+            failed.append(f"{asset}: {key.name}: {record.result.description}")
     ran = passed + len(failed)
     return [
         f"  checks      {passed} passed, {len(failed)} failed, {len(keys) - ran} did not run",

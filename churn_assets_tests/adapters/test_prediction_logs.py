@@ -13,6 +13,7 @@ from upath import UPath
 
 from churn_assets.adapters.prediction_logs import (
     BLOCK_BYTES,
+    IncompleteLogError,
     PredictionLogError,
     read_key,
     read_lines,
@@ -154,8 +155,12 @@ def test_compressed_files_are_read(written: Path, tmp_path: Path) -> None:
     assert read(tmp_path, held)[0].equals(held)
     assert read(tmp_path, no_rows())[0]["prediction_id"].equals(held["prediction_id"])
     (tmp_path / f"{path.name}.gz").write_bytes(compressed[:-99])
-    with pytest.raises(PredictionLogError, match="cannot be decompressed: Compressed file"):
+    with pytest.raises(IncompleteLogError, match="cannot be decompressed: Compressed file"):
         read(tmp_path, no_rows())
+    (tmp_path / f"{path.name}.gz").write_bytes(b"plain" + compressed)
+    with pytest.raises(PredictionLogError, match="cannot be decompressed: Not a gzipped") as final:
+        read(tmp_path, no_rows())
+    assert not isinstance(final.value, IncompleteLogError)
 
 
 def test_a_folder_that_does_not_exist_has_no_predictions(tmp_path: Path) -> None:

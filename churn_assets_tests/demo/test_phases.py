@@ -13,7 +13,7 @@ from churn_assets.demo.demo import Demo
 from churn_assets.demo.phases import CUSTOMERS, LABELS, phases
 from churn_assets.demo.summary import summary
 from churn_assets.settings import Settings, latest_closed_month
-from churn_assets_tests.defs.graph import Graph
+from churn_assets_tests.defs.graph import Graph, from_files
 
 LATEST = pd.Period(latest_closed_month(), freq="M")
 
@@ -69,6 +69,18 @@ def test_a_changed_home_is_filled_again_in_one_phase() -> None:
     assert only.month == month(0)
 
 
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "customers.csv"
+    path.write_bytes(b'a,b\n1,"2\n1,2\n')
+    graph = from_files(tmp_path, path)
+    demo = Demo(graph.platform, graph.definitions, graph.instance)
+    assert not demo.run(phases(graph.platform), again=False)
+    message = f"x raw_customers: {path} cannot be read as CSV: line 3: unexpected end of data\n"
+    assert capsys.readouterr().out.count(message) == 1, "once, because a retry does not help"
+
+
 def test_a_month_with_a_unit_bug_is_stopped_before_it_is_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +88,8 @@ def test_a_month_with_a_unit_bug_is_stopped_before_it_is_scored(
     monkeypatch.setattr("churn_assets.core.modelling.training.SEARCH_CANDIDATES", 2)
     settings = simulated(
         "unit_bug", month(1), home=tmp_path / "home", first_month=month(4),
-        bootstrap_resamples=100, promotion={"resamples": 100}, limits={"min_auc": 0.5},
+        bootstrap_resamples=100, promotion={"resamples": 100, "first_profit": -1_000_000},
+        limits={"min_auc": 0.5, "min_gain_over_baseline": -1},
     )  # fmt: skip
     graph = Graph(settings)
     demo = Demo(graph.platform, graph.definitions, graph.instance)

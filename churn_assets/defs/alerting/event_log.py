@@ -9,6 +9,7 @@ from dagster import DagsterEventType as Kind
 from dagster import DagsterInstance, EventLogEntry
 
 from churn_assets.defs.gates.gates import SHUT_GATE
+from churn_assets.defs.platform.faults import error_message
 
 Event = tuple[int, EventLogEntry]
 """Entry of the log with its storage id."""
@@ -106,7 +107,7 @@ def failures(instance: DagsterInstance, failed: EventLogEntry) -> list[tuple[Ste
     """
     steps = {step.key: step for step in planned(instance, failed.run_id)}
     records = _records(instance, failed.run_id, Kind.STEP_FAILURE)
-    reasons = {record.event_log_entry.step_key or "": _cause(record) for record in records}
+    reasons = {record.event_log_entry.step_key or "": _reason(record) for record in records}
     if not reasons:
         message = failed.get_dagster_event().message or "The run ended without a message."
         reasons = dict.fromkeys(_unfinished(instance, failed.run_id, steps)[:1], message)
@@ -144,12 +145,9 @@ def _is_gated(record: dg.EventLogRecord) -> bool:
     return failure is not None and SHUT_GATE in failure.metadata
 
 
-def _cause(record: dg.EventLogRecord) -> str:
-    """Returns the message of the innermost error of a failed step."""
-    error = record.event_log_entry.get_dagster_event().step_failure_data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error else "The step failed without an error message."
+def _reason(record: dg.EventLogRecord) -> str:
+    """Returns the reason of a failed step."""
+    return error_message(record.event_log_entry.get_dagster_event().step_failure_data.error)
 
 
 def _records(instance: DagsterInstance, run_id: str, kind: Kind) -> list[dg.EventLogRecord]:

@@ -19,6 +19,7 @@ from churn_assets.core.data.splitting import TEST, rows_of_split
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import check, results
 from churn_assets.defs.gates.gates import require_open
+from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
 
@@ -51,6 +52,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "scorer, in the bento store and as a `.bento` archive."
         ),
     )
+    @stops_at_data_fault
     def churn_bento(
         context: dg.AssetExecutionContext,
         config: GatedConfig,

@@ -29,6 +29,7 @@ from churn_assets.defs.assets.traffic import TRAFFIC, stored_traffic
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import check, results
 from churn_assets.defs.gates.gates import require_open
+from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
 
@@ -36,8 +37,8 @@ REPORT = "drift_report"
 
 CHECKS = {
     "no_feature_drift": "No feature's distribution differs from training.",
-    "no_new_categories": "Every category occurs in the training set.",
-    "nulls_as_in_training": "No feature has clearly more nulls than in training.",
+    "no_new_categories": "No category is new, and none of the training set has vanished.",
+    "nulls_as_in_training": "No feature has clearly more or fewer nulls than in training.",
     "no_prediction_drift": "The scores are distributed as on the model's test rows.",
     "performance_holds": "Realised performance of the latest scores is close to the test's.",
     "served_traffic_as_training": "The service's requests are about customers as in training.",
@@ -67,6 +68,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "whose labels are known. Stored as JSON and as one HTML page."
         ),
     )
+    @stops_at_data_fault
     def drift_report(
         context: dg.AssetExecutionContext,
         config: GatedConfig,

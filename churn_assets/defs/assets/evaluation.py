@@ -17,6 +17,7 @@ from churn_assets.core.modelling.baseline import fit_baseline
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import check, results
 from churn_assets.defs.gates.gates import require_open
+from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
 
@@ -49,6 +50,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "a simple baseline, and in money. Stored as JSON and as one HTML page."
         ),
     )
+    @stops_at_data_fault
     def evaluation_report(
         context: dg.AssetExecutionContext,
         config: GatedConfig,

@@ -14,10 +14,8 @@ from pydantic import TypeAdapter
 
 from churn_assets.core.monitoring.drift import RETRAINING_CHECKS
 from churn_assets.core.monitoring.retraining import Kind, Reason, TrainedAt, cooled_down, reasons
-from churn_assets.defs.platform.dagster_internals import (
-    IN_PROGRESS_RUN_STATUSES,
-    PartitionKeyFilter,
-)
+from churn_assets.defs.platform.check_records import latest_results
+from churn_assets.defs.platform.dagster_internals import IN_PROGRESS_RUN_STATUSES
 from churn_assets.defs.platform.platform import OWNER, Platform
 
 REASONS = "retraining_reasons"
@@ -127,17 +125,16 @@ def _newest_model(instance: DagsterInstance) -> TrainedAt | None:
 
 
 def _failed_checks(instance: DagsterInstance) -> tuple[str, dict[Kind, list[str]]]:
-    """Returns the latest month with a drift report, and the results of its failed checks."""
+    """Returns the latest month whose drift was checked, and the results of its failed checks."""
     key = dg.AssetKey(DRIFT)
-    month = max(instance.get_materialized_partitions(key), default="")
-    keys = {dg.AssetCheckKey(key, name): kind for name, kind in RETRAINING_CHECKS.items()}
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        list(keys), partition_filter=PartitionKeyFilter(key=month)
-    )
-    failed: dict[Kind, list[str]] = defaultdict(list)
-    for check_key, record in latest.items():
-        event = record.event.dagster_event if record.event else None
-        result = event.event_specific_data if event else None
-        if isinstance(result, dg.AssetCheckEvaluation) and not result.passed:
-            failed[keys[check_key]].append(f"{check_key.name}: {result.description}")
-    return month, dict(failed)
+    kinds = {dg.AssetCheckKey(key, name): kind for name, kind in RETRAINING_CHECKS.items()}
+    for month in sorted(instance.get_materialized_partitions(key), reverse=True):
+        # A month whose run died between its report and its checks says nothing about drift yet.
+        if records := list(latest_results(instance, list(kinds), [month])):
+            failed: dict[Kind, list[str]] = defaultdict(list)
+            for record in records:
+                if not record.result.passed:
+                    text = f"{record.key.name}: {record.result.description}"
+                    failed[kinds[record.key]].append(text)
+            return month, dict(failed)
+    return "", {}

@@ -16,6 +16,7 @@ from churn_assets.core.scoring import scores as core
 from churn_assets.defs.gates.approval import GatedConfig, may_override
 from churn_assets.defs.gates.checks import all_passed, check, results
 from churn_assets.defs.gates.gates import require_open
+from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.metadata import column_schema
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
@@ -57,6 +58,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "expected value of an offer, rank. A delivered month keeps its model version."
         ),
     )
+    @stops_at_data_fault
     def customer_scores(
         context: dg.AssetExecutionContext,
         config: ScoresConfig,

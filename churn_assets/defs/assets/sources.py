@@ -7,12 +7,7 @@ import pandas as pd
 
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import Lake
-from churn_assets.adapters.sources.source import (
-    MissingColumnsError,
-    Source,
-    SourceError,
-    SourceUnavailableError,
-)
+from churn_assets.adapters.sources.source import MissingColumnsError, Source
 from churn_assets.contracts.schemas import SOURCE_ROW, label_schema
 from churn_assets.core.data import quality
 from churn_assets.core.verdict import Verdict
@@ -20,6 +15,7 @@ from churn_assets.defs.assets import deliveries
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import all_passed, check, results
 from churn_assets.defs.gates.gates import require_open
+from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.metadata import column_schema
 from churn_assets.defs.platform.platform import OWNER, Platform
 
@@ -62,6 +58,7 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
             f"One row is one row of the source, exactly as pulled, as text. {contract.description}"
         ),
     )
+    @stops_at_data_fault
     def raw_customers(
         context: dg.AssetExecutionContext,
         source: dg.ResourceParam[Source],
@@ -73,9 +70,7 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
         except MissingColumnsError as error:
             missing = Verdict(False, str(error))
             yield from results(RAW, {"columns_of_contract_present": missing})
-            raise step_error(error) from error
-        except SourceError as error:
-            raise step_error(error) from error
+            raise
         earlier = {m: n for m, n in lake.rows_by_month(RAW).items() if m < month}
         verdicts = {
             "columns_of_contract_present": quality.columns_present(rows, contract),
@@ -117,6 +112,7 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
             f"left within {contract.horizon_months} month(s). {contract.label.description}."
         ),
     )
+    @stops_at_data_fault
     def churn_labels(
         context: dg.AssetExecutionContext,
         config: GatedConfig,
@@ -128,10 +124,7 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
         month = context.partition_key
         # Read after the gate, whose error about an unpublished month says more than the lake's.
         raw_customers = lake.read(RAW, [month])
-        try:
-            labels = source.labels(month)
-        except SourceError as error:
-            raise step_error(error) from error
+        labels = source.labels(month)
         ids, label = contract.id.name, contract.label.name
         verdicts = {
             "label_rate_within_bounds": quality.label_rate_within_bounds(labels[label], limits),
@@ -143,10 +136,3 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
         yield from results(LABELS, verdicts)
 
     return churn_labels
-
-
-def step_error(error: SourceError) -> Exception:
-    """Returns the error itself if a retry may help, else a failure that is not retried."""
-    if isinstance(error, SourceUnavailableError):
-        return error
-    return dg.Failure(description=str(error), allow_retries=False)

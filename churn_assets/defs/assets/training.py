@@ -27,6 +27,7 @@ from churn_assets.defs.assets import retraining
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import all_passed, check, results
 from churn_assets.defs.gates.gates import require_open
+from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.metadata import column_schema, table
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
@@ -88,6 +89,7 @@ def _training_set(platform: Platform) -> dg.AssetsDefinition:
             "split. A model is trained on one version of the table; every version is kept."
         ),
     )
+    @stops_at_data_fault
     def training_set(
         context: dg.AssetExecutionContext,
         config: GatedConfig,
@@ -136,6 +138,7 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
             "registered as a version with the alias `challenger`."
         ),
     )
+    @stops_at_data_fault
     def churn_model(
         context: dg.AssetExecutionContext,
         config: TrainingConfig,

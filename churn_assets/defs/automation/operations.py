@@ -20,9 +20,10 @@ ASSETS = """## Assets
 
 An asset is not materialised while a blocking check of one of its inputs fails. The column "stopped
 by" lists these checks; where the input has months, each month has its own result. The last column
-says how often a failed step is retried. A run whose process died is resumed where it stopped, at
-most twice (`dagster.yaml`). The column "freshness policy" says how old an asset may be, or in which
-time before a deadline it must be materialised.
+says how often a failed step is retried; a fault of the data is not, because the same data fail
+again. A run whose process died is resumed where it stopped, at most twice (`dagster.yaml`). The
+column "freshness policy" says how old an asset may be, or in which time before a deadline it must
+be materialised.
 """
 CONDITIONS = """## Conditions
 

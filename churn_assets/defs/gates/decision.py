@@ -7,7 +7,7 @@ movements themselves are in `adapters/promotions.py`.
 The step of `promoted_model` imports this module, because sklearn comes with it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -188,10 +188,17 @@ def challenge(
     earned = judged.verdict
     if earned.passed and how:
         earned = _unless_rolled_back(earned, audit, name, challenger.version)
+    elif judged.approvable and not how:
+        approved = f"{earned.description} {config.approved_by.strip()} approved it."
+        earned = replace(earned, passed=True, description=approved)
+    waits = f"Version {challenger.version} waits for approval. {earned.description}\n{how}"
+    manual = policy.approval == "manual"
     if not earned.passed and not may_override(context, config):
-        return Outcome(earned)
-    if policy.approval == "manual" and how:
-        waits = f"Version {challenger.version} waits for approval. {earned.description}\n{how}"
+        if not judged.approvable:
+            return Outcome(earned)
+        # Without `manual` the daemon starts this run, and the failed check alone is reported.
+        return Outcome(replace(earned, description=waits), waits_for=waits if manual else "")
+    if manual and how:
         return Outcome(earned, waits_for=waits)
     if not earned.passed:
         record_override(context, config, audit, evidence)

@@ -19,10 +19,8 @@ from churn_assets.defs.gates.approval import (
     record_override,
 )
 from churn_assets.defs.gates.checks import GateError
-from churn_assets.defs.platform.dagster_internals import AssetCheckExecutionRecordStatus as Status
-from churn_assets.defs.platform.dagster_internals import BaseAssetGraph, PartitionKeyFilter
-
-EVALUATED = {Status.SUCCEEDED, Status.FAILED}
+from churn_assets.defs.platform.check_records import latest_failures
+from churn_assets.defs.platform.dagster_internals import BaseAssetGraph
 
 SHUT_GATE = "shut_gate"
 """Metadata key of a step's failure behind a failed check: the check reports the cause already."""
@@ -100,26 +98,14 @@ def _failed(
     checks: Sequence[dg.AssetCheckKey],
     partitions: Sequence[str] | None,
 ) -> Iterator[FailedCheck]:
-    store = context.instance.event_log_storage
-    for info in store.get_asset_check_partition_info(checks, partition_keys=partitions):
-        # A planned evaluation, also one whose run died, has no result: the one before it counts.
-        if info.latest_execution_status == Status.SUCCEEDED:
-            continue
-        for record in store.get_asset_check_execution_history(
-            info.check_key,
-            limit=1,
-            status=EVALUATED,
-            partition_filter=PartitionKeyFilter(key=info.partition_key),
-        ):
-            result = record.evaluation
-            if result and not result.passed and result.severity == dg.AssetCheckSeverity.ERROR:
-                yield FailedCheck(
-                    info.check_key.asset_key.to_user_string(),
-                    info.check_key.name,
-                    info.partition_key,
-                    record.run_id,
-                    result.description or "no description",
-                )
+    for record in latest_failures(context.instance, checks, partitions):
+        yield FailedCheck(
+            record.key.asset_key.to_user_string(),
+            record.key.name,
+            record.partition,
+            record.run_id,
+            record.result.description or "no description",
+        )
 
 
 def _refusal(context: dg.AssetExecutionContext, failed: Sequence[FailedCheck]) -> str:

@@ -14,6 +14,7 @@ from churn_assets.adapters.lake import PROVENANCE, Lake
 from churn_assets.adapters.reports.markdown import markdown_image
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.schemas import typed
+from churn_assets.defs.platform.faults import stop_at_data_fault
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Renderer:
 
 
 Renderers = Mapping[type[BaseModel], Renderer]
+
+
+class DocumentError(ValueError):
+    """A stored document cannot be read; the message names the file."""
 
 
 class LakeIOManager(dg.IOManager):
@@ -39,6 +44,7 @@ class LakeIOManager(dg.IOManager):
         self._lake = lake
         self._contract = contract
 
+    @stop_at_data_fault()
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
         month = context.partition_key if context.has_partition_key else None
         written = self._lake.write(_table(context), obj, month, obj.attrs.get(PROVENANCE))
@@ -51,6 +57,7 @@ class LakeIOManager(dg.IOManager):
             }
         )
 
+    @stop_at_data_fault()
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         months = context.asset_partition_keys if context.has_asset_partitions else None
         frame = self._lake.read(_table(context), months)
@@ -66,6 +73,7 @@ class DocumentIOManager(dg.UPathIOManager):
         self._renderers = renderers or {}
         super().__init__(base_path)
 
+    @stop_at_data_fault()
     def dump_to_path(self, context: dg.OutputContext, obj: BaseModel, path: UPath) -> None:
         if renderer := self._renderers.get(type(obj)):
             # Drawn once, for the page and for the UI: plots take longer than the rest of a report.
@@ -81,9 +89,15 @@ class DocumentIOManager(dg.UPathIOManager):
             )
         _write_atomically(path, obj.model_dump_json(indent=1))
 
+    @stop_at_data_fault()
     def load_from_path(self, context: dg.InputContext, path: UPath) -> BaseModel:
         wanted: type[BaseModel] = context.dagster_type.typing_type
-        return wanted.model_validate_json(path.read_text(encoding="utf-8"))
+        try:
+            return wanted.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            asset = context.asset_key.to_user_string()
+            message = f"{path} cannot be read as {wanted.__name__}: {error}; materialise {asset}"
+            raise DocumentError(message) from error
 
 
 def _table(context: dg.OutputContext | dg.InputContext) -> str:

@@ -125,6 +125,16 @@ def test_a_failed_run_is_reported_until_one_succeeds(watched: Watched, hook: Rec
     assert hook.headlines[1:] == [f"RECOVERED: run failed at raw_customers, {MONTH}"]
 
 
+def test_a_failed_run_is_reported_with_the_file_and_not_with_the_librarys_error(
+    watched: Watched, hook: Received
+) -> None:
+    watched.file.write_bytes(b'a,b\n1,"2\n1,2\n')
+    watched.run()
+    watched.tick()
+    text = hook.accepted[0]["blocks"][1]["text"]["text"]
+    assert text == f"{watched.file} cannot be read as CSV: line 3: unexpected end of data"
+
+
 def test_a_run_refused_by_a_closed_gate_is_not_reported_beside_the_failed_check(
     watched: Watched, hook: Received
 ) -> None:

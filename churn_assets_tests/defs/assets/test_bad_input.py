@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from churn_assets.adapters.lake import Lake
 from churn_assets.adapters.sources.source import SourceError
+from churn_assets.core.data.splitting import CALIBRATION, TEST, TRAINING, assign_splits
 from churn_assets_tests.defs.graph import (
     CUSTOMERS,
     LABELS,
@@ -181,6 +183,62 @@ def test_too_few_rows_or_a_wrong_label_rate_train_no_model(
     assert says in (failed[check].description or "")
     assert failed[check].blocking
     assert materialised(model) == set()
+
+
+def in_split(frame: pd.DataFrame, split: str) -> pd.Series:
+    """Whether each customer is in a split."""
+    return pd.Series(assign_splits(frame["customer_id"]) == split, frame.index)
+
+
+@pytest.mark.parametrize("split", [TRAINING, CALIBRATION, TEST])
+def test_a_split_with_few_churned_customers_is_named_before_a_model_is_trained(
+    tmp_path: Path, split: str
+) -> None:
+    frame = customers(1200, churned="no")
+    own = in_split(frame, split)
+    left = [*frame.index[own][:2], *frame.index[~own][:68]]
+    frame.loc[left, "churned"] = "true"
+    graph = from_rows(tmp_path, frame)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    assert graph.run(*LABELS, month=MONTH).success
+    result = graph.run(*MODEL)
+    check = failed_checks(result)["enough_rows_of_both_classes"]
+    assert check.blocking
+    assert "1,200 labelled rows: 70 left" in (check.description or "")
+    assert f"{split} has 2 customers who left, 5 are needed." in (check.description or "")
+    assert materialised(result) == set()
+    message = error_of(graph.run(*MODEL[1:]), "churn_model")
+    assert "training_set: enough_rows_of_both_classes" in message
+
+
+def test_the_fewest_customers_that_the_check_allows_train_a_model(tmp_path: Path) -> None:
+    frame = customers(1200, churned="no")
+    splits = {split: frame.index[in_split(frame, split)] for split in (CALIBRATION, TRAINING, TEST)}
+    left = [*splits[CALIBRATION][:5], *splits[TRAINING][:5], *splits[TEST][:40]]
+    frame.loc[left, ["churned", "usage_days"]] = ["true", "0"]
+    graph = from_rows(tmp_path, frame)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    assert graph.run(*LABELS, month=MONTH).success
+    assert set(MODEL) <= materialised(graph.run(*MODEL))
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_data_without_a_signal_ends_at_the_floor_of_the_auc(tmp_path: Path, constant: bool) -> None:
+    random = np.random.default_rng(4)
+    frame = customers(1200)
+    if constant:
+        frame = frame.assign(tenure="12", usage_days="7")
+    frame["churned"] = np.where(random.random(1200) < 0.2, "true", "false")
+    graph = from_rows(tmp_path, frame)
+    assert graph.run(*CUSTOMERS, month=MONTH).success
+    assert graph.run(*LABELS, month=MONTH).success
+    result = graph.run(*MODEL)
+    assert set(MODEL) <= materialised(result)
+    check = failed_checks(result)["auc_above_floor"]
+    assert check.blocking
+    assert "it must be at least 0.65" in (check.description or "")
+    message = error_of(graph.run("promoted_model"), "promoted_model")
+    assert "evaluation_report: auc_above_floor" in message
 
 
 def test_a_training_without_labelled_months_says_what_is_needed(tmp_path: Path) -> None:

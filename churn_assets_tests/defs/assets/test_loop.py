@@ -45,7 +45,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         # The quality of the champion does not matter here.
         patch.setattr("churn_assets.core.modelling.training.SEARCH_CANDIDATES", 2)
-        result = graph.run(*MODEL, "promoted_model")
+        by_hand = config("promoted_model", approved_by="ada", reason="a test")
+        result = graph.run(*MODEL, "promoted_model", config=by_hand)
     failures = [event.message for event in result.all_events if event.is_failure]
     assert "promoted_model" in materialised(result), failures
     assert graph.run("churn_labels", month=SECOND).success

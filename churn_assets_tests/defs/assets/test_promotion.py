@@ -19,9 +19,13 @@ from churn_assets.adapters.audit import TABLE, AuditLog
 from churn_assets.adapters.records import ModelRecord, PromotedModel
 from churn_assets.adapters.registry import aliases, load_report, model_record
 from churn_assets.audit import main
+from churn_assets.core.evaluation.evaluation import EvaluationReport
+from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.governance.promotion import Comparison
+from churn_assets.defs.alerting.alerts import definitions as alerting
 from churn_assets.defs.gates import decision
 from churn_assets.defs.gates.approval import DAEMON_TAGS
+from churn_assets_tests.adapters.receivers import webhook
 from churn_assets_tests.defs.graph import (
     CUSTOMERS,
     LABELS,
@@ -84,11 +88,11 @@ class Promotions:
 
 
 def noisy_customers() -> pd.DataFrame:
-    """Customers whose churn is predictable, but not with certainty."""
+    """Customers whose churn is predictable by two columns together, but not with certainty."""
     rows = customers(900)
     draw = np.random.default_rng(0).random(len(rows))
-    likely = rows["usage_days"].astype(int) < 9
-    rows["churned"] = np.where(likely & (draw < 0.8) | (draw > 0.9), "true", "false")
+    idle, new = rows["usage_days"].astype(int) < 9, rows["tenure"].astype(int) < 20
+    rows["churned"] = np.where(draw < 0.05 + 0.45 * idle + 0.4 * new, "true", "false")
     return rows
 
 
@@ -98,14 +102,30 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("churn_assets.core.modelling.training.SEARCH_CANDIDATES", 2)
-        train_three(folder)
+        train(folder, noisy_customers(), 0, 0, 1)
     return folder
 
 
-def train_three(folder: Path) -> None:
-    noisy_customers().to_csv(folder / "customers.csv", index=False)
-    for version, seed in ((1, 0), (2, 0), (3, 1)):
-        graph = from_files(folder, folder / "customers.csv", seed=seed, bootstrap_resamples=100)
+@pytest.fixture(scope="module")
+def noise_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one trained and evaluated version; its customers leave by chance alone."""
+    folder = tmp_path_factory.mktemp("noise")
+    rows = customers(900)
+    draw = np.random.default_rng(0).random(len(rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("churn_assets.core.modelling.training.SEARCH_CANDIDATES", 2)
+        rows["churned"] = np.where(draw < 0.3, "true", "false")
+        train(folder, rows, 0, limits={"min_auc": 0.5})
+    return folder
+
+
+def train(folder: Path, rows: pd.DataFrame, *seeds: int, **settings: Any) -> None:
+    """Trains and evaluates a version with each seed; another seed is another recipe."""
+    rows.to_csv(folder / "customers.csv", index=False)
+    for version, seed in enumerate(seeds, 1):
+        graph = from_files(
+            folder, folder / "customers.csv", seed=seed, bootstrap_resamples=100, **settings
+        )
         if version == 1:
             assert graph.run(*CUSTOMERS, month=MONTH).success
             assert graph.run(*LABELS, month=MONTH).success
@@ -115,10 +135,15 @@ def train_three(folder: Path) -> None:
             shutil.copy(document, folder / f"{version}-{name}.json")
 
 
-def promotions(home: Path, folder: Path, **promotion: Any) -> Promotions:
+def promotions(
+    home: Path, folder: Path, alerts: dict[str, Any] | None = None, **promotion: Any
+) -> Promotions:
     shutil.copytree(home / "home", folder / "home", dirs_exist_ok=True)
     policy = {"resamples": 100} | promotion
-    graph = from_files(folder, home / "customers.csv", promotion=policy, bootstrap_resamples=100)
+    graph = from_files(
+        folder, home / "customers.csv", promotion=policy, bootstrap_resamples=100,
+        alerts=alerts or {},
+    )  # fmt: skip
     mlflow.set_tracking_uri(graph.platform.tracking_uri)
     return Promotions(graph, home)
 
@@ -133,7 +158,7 @@ def manual(home: Path, tmp_path: Path) -> Promotions:
     return promotions(home, tmp_path, **MANUAL)
 
 
-def test_the_first_model_needs_only_the_floor(auto: Promotions) -> None:
+def test_a_good_first_model_is_promoted_by_the_policy(auto: Promotions) -> None:
     result = auto.promote(1)
     assert result.success, error_of(result, "promoted_model")
     assert not failed_checks(result)
@@ -147,6 +172,121 @@ def test_the_first_model_needs_only_the_floor(auto: Promotions) -> None:
     assert entry.evidence["checks"]["auc_above_floor"] is True
     assert entry.evidence["table_versions"] == document.model.table_versions
     assert entry.evidence["mlflow_run_ids"] == {"challenger": document.model.run_id}
+
+
+def with_profit(promotions: Promotions, version: int, **per_customer: float | None) -> None:
+    """Makes a version the newest, with another expected profit in its report."""
+    promotions.challenger(version)
+    path = promotions.graph.platform.home / "reports/evaluation_report.json"
+    report = EvaluationReport.model_validate_json(path.read_text())
+    profit = report.profit.model_copy(update={"per_customer": Interval(**per_customer)})
+    path.write_text(report.model_copy(update={"profit": profit}).model_dump_json())
+
+
+def earned(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+    """Result of `challenger_earned_promotion` in a run."""
+    (found,) = [
+        one for one in result.get_asset_check_evaluations()
+        if one.check_name == "challenger_earned_promotion"
+    ]  # fmt: skip
+    return found
+
+
+HOW = "promoted_model:\n    config:\n      approved_by: ...\n      reason: ..."
+
+
+def test_a_first_model_of_noise_waits_and_a_person_promotes_it(
+    noise_home: Path, tmp_path: Path
+) -> None:
+    noise = promotions(noise_home, tmp_path)
+    noise.challenger(1)
+    for tags in ({}, {next(iter(DAEMON_TAGS)): "it"}):
+        result = noise.run(tags=tags)
+        assert result.success
+        assert materialised(result) == set()
+        check = failed_checks(result)["challenger_earned_promotion"]
+        assert check.severity == dg.AssetCheckSeverity.ERROR
+        text = str(check.description)
+        assert "Version 1 waits for approval. There is no champion yet." in text
+        assert "Failed: beats_simple_baseline" in text
+        assert "EUR per 1,000 customers (95% interval " in text
+        assert HOW in text
+        assert ("The daemon started this run" in text) is bool(tags)
+    assert (noise.moves, noise.aliases) == ([], {})
+    result = noise.run(**PERSON)
+    assert not failed_checks(result)
+    assert str(earned(result).description).endswith("ada approved it.")
+    assert noise.moves == [("promotion", "ada", "", "1")]
+    (entry,) = noise.audit.entries()
+    assert entry.evidence["checks"]["beats_simple_baseline"] is False
+    assert "EUR per 1,000 customers" in entry.evidence["verdict"]
+    assert (noise.document.policy, noise.document.approved_by) == ("first", "ada")
+
+
+@pytest.mark.parametrize(
+    ("value", "promoted"), [(-0.1, False), (0.0, False), (1e-6, True), (None, False)]
+)
+def test_a_first_model_that_is_not_expected_to_earn_money_waits(
+    auto: Promotions, value: float | None, promoted: bool
+) -> None:
+    with_profit(auto, 1, value=value, low=-0.4, high=0.3)
+    result = auto.run()
+    assert result.success
+    assert earned(result).passed is promoted
+    assert auto.moves == ([("promotion", "policy", "", "1")] if promoted else [])
+    if value == -0.1:
+        assert (
+            "Its offers are expected to lose 100.00 EUR per 1,000 customers (95% interval -400.00 "
+            "to 300.00); they must earn more than 0."
+        ) in str(earned(result).description)
+        assert earned(result).metadata["failed"].value == "earns_money"
+
+
+def test_a_first_model_that_waits_is_promoted_by_an_override_too(auto: Promotions) -> None:
+    with_profit(auto, 1, value=-0.1, low=-0.4, high=0.3)
+    result = auto.run(override_reason="a trial", override_by="bob")
+    assert "waits for approval" not in str(earned(result).description)
+    assert [move[:2] for move in auto.moves] == [("override", "bob"), ("promotion", "bob")]
+
+
+def test_a_first_model_that_waits_needs_one_approval_where_approval_is_manual(
+    manual: Promotions,
+) -> None:
+    with_profit(manual, 1, value=-0.1, low=-0.4, high=0.3)
+    message = error_of(manual.run(), "promoted_model")
+    assert "are expected to lose 100.00 EUR" in message
+    assert HOW in message
+    assert manual.moves == []
+    assert manual.run(**PERSON).success
+    assert manual.moves == [("promotion", "ada", "", "1")]
+
+
+def test_a_first_model_that_waits_is_reported_once_until_a_good_one_is_promoted(
+    home: Path, tmp_path: Path
+) -> None:
+    with webhook() as hook:
+        auto = promotions(home, tmp_path, {"webhook": hook.url})
+        (sensor,) = alerting(auto.graph.platform).sensors or ()
+        cursor: str | None = None
+
+        def tick() -> None:
+            nonlocal cursor
+            with dg.build_sensor_context(auto.graph.instance, cursor=cursor) as context:
+                cursor = sensor.evaluate_tick(context).cursor
+
+        tick()
+        for version in (1, 3):
+            with_profit(auto, version, value=-0.1, low=-0.4, high=0.3)
+            auto.run(tags={next(iter(DAEMON_TAGS)): "it"})
+            tick()
+        title = "challenger_earned_promotion of promoted_model"
+        assert hook.headlines == [f"ALERT: {title}"]
+        assert HOW in hook.accepted[0]["text"], "the alert says how a person promotes it"
+        assert "docs/operations.md#promotion-refused" in str(hook.accepted[0])
+        auto.promote(2)
+        tick()
+    assert hook.headlines[1:] == ["NOTICE: promotion of the champion", f"RECOVERED: {title}"]
+    assert auto.moves == [("promotion", "policy", "", "2")]
 
 
 def test_the_same_recipe_on_newer_data_is_promoted(auto: Promotions) -> None:

@@ -72,7 +72,13 @@ def two_years(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Mo
                 bootstrap_resamples=100,
                 automation={"traffic_cron": "0 0 29 2 *"},
                 # So few test rows prove nothing: the margins promote any model that is not absurd.
-                promotion={"resamples": 200, "auc_margin": 0.3, "profit_margin": 10},
+                promotion={
+                    "resamples": 200,
+                    "auc_margin": 0.3,
+                    "profit_margin": 10,
+                    "first_profit": -1_000_000,
+                },
+                limits={"min_gain_over_baseline": -1},
                 retraining={"max_age_days": 200, "cool_down_days": 45},
             )
         )

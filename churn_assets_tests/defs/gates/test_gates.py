@@ -1,13 +1,14 @@
 """Gates: a failed blocking check of an earlier run stops a step, unless a person overrides it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
 
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.defs.gates.approval import DAEMON_TAGS
+from churn_assets_tests.defs.check_events import End, plan
 from churn_assets_tests.defs.graph import CUSTOMERS, LABELS, MONTH, Graph, customers, from_files
 from churn_assets_tests.defs.run_results import error_of, failed_checks, materialised
 
@@ -59,6 +60,20 @@ def test_a_check_that_passes_opens_the_gate_again(graph: Graph) -> None:
     deliver(graph, customers(300), MONTH)
     assert graph.run("raw_customers", month=MONTH).success
     assert graph.run(*CUSTOMERS[1:], month=MONTH).success
+
+
+@pytest.mark.parametrize("end", get_args(End))
+def test_a_check_that_is_planned_again_and_never_evaluated_changes_no_gate(
+    graph: Graph, end: End
+) -> None:
+    deliver(graph, NO_CUSTOMERS, OTHER)
+    assert graph.run("raw_customers", month=MONTH).success
+    assert not graph.run("raw_customers", month=OTHER).success
+    for month in (MONTH, OTHER):
+        plan(graph, "raw_customers", month=month, end=end)
+    assert graph.run(*CUSTOMERS[1:], month=MONTH).success
+    message = error_of(graph.run("churn_labels", month=OTHER), "churn_labels")
+    assert f"raw_customers: rows_present of {OTHER}" in message
 
 
 def test_an_override_needs_a_reason_and_a_name_and_is_recorded(graph: Graph) -> None:

@@ -122,6 +122,23 @@ def test_a_report_that_cannot_be_written_completely_keeps_the_old_one(home: Path
     assert {path: path.read_bytes() for path in (home / "reports").iterdir()} == before
 
 
+@pytest.mark.parametrize("text", ["{", '{"other": 1}', ""])
+def test_a_report_that_cannot_be_read_is_named_and_not_retried(home: Path, text: str) -> None:
+    run(home, "every_month")
+    path = home / "reports/every_month.json"
+    path.write_text(text)
+    with pytest.raises(dg.Failure, match=r"(?s)every_month.json cannot be read as Note: .*") as it:
+        run(home, "read_again")
+    assert not it.value.allow_retries
+    assert str(it.value.description).endswith("; materialise every_month")
+
+
+def test_a_table_that_does_not_exist_is_not_retried(tmp_path: Path) -> None:
+    with pytest.raises(dg.Failure, match="table 'tenures' is not in") as raised:
+        run(tmp_path, "every_month")
+    assert not raised.value.allow_retries
+
+
 def test_metadata_of_a_table_has_rows_bytes_version_and_uri(home: Path) -> None:
     result = run(home, "tenures", "2026-02")
     (event,) = result.get_asset_materialization_events()
