@@ -30,9 +30,16 @@ class DeliveryFolder:
 
     folder: Path
 
-    def deliver(self, month: str, operator: Simulator, *, labels_of: str | None = None) -> None:
-        """Delivers the customers of a month, and the labels of an earlier month."""
-        self._put(f"customers-{month}.csv", operator.snapshot(month).to_csv(index=False))
+    def deliver(
+        self, month: str, operator: Simulator, *, labels_of: str | None = None, left_out: int = 0
+    ) -> None:
+        """Delivers the customers of a month, and the labels of an earlier month.
+
+        Args:
+            left_out: Number of customers that are left out, so that a second delivery differs.
+        """
+        customers = operator.snapshot(month).iloc[left_out:]
+        self._put(f"customers-{month}.csv", customers.to_csv(index=False))
         if labels_of:
             self._put(f"labels-{labels_of}.csv", operator.labels(labels_of).to_csv(index=False))
 

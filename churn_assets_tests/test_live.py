@@ -187,7 +187,7 @@ def daemon_is_killed_during_a_run(live: LiveHome, dev: psutil.Popen) -> None:
     """The kill also ends the webserver and the run in progress."""
     log, month = live.log, MONTHS[2]
     live.before, live.since = log.last_id(), datetime.now(UTC)
-    live.source.deliver(month, SHOCK)
+    live.source.deliver(month, SHOCK, left_out=1)
     wait(lambda: log.counts(live.before)["raw_customers", month], PATIENCE, live.output)
     end(dev, signal.SIGKILL)
     assert log.runs(dg.DagsterRunStatus.STARTED)
