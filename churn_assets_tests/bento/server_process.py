@@ -8,7 +8,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,17 +48,16 @@ class ServerProcess:
         """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        if body is None:
-            connection.request("GET", path, headers=headers)
-        else:
-            headers["Content-Type"] = "application/json"
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
-            connection.request("POST", path, content, headers)
-        try:
+        # A request that a dying worker resets leaves its socket open, too.
+        with closing(connection):
+            if body is None:
+                connection.request("GET", path, headers=headers)
+            else:
+                headers["Content-Type"] = "application/json"
+                content = body if isinstance(body, bytes) else json.dumps(body).encode()
+                connection.request("POST", path, content, headers)
             with connection.getresponse() as response:
                 return received(response.status, response.getheaders(), response.read())
-        finally:
-            connection.close()
 
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics, by its name and labels as Prometheus writes them."""
