@@ -2,10 +2,24 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
+# A path may have blanks, quotes and dollar signs: `value` keeps dollar signs, make's functions see
+# blanks as bars, and recipes get paths in quotes. A path that cannot be used is left as it is, for
+# the target `home` to refuse.
+empty :=
+blank := $(empty) $(empty)
+one-word = $(subst $(blank),|,$1)
+odd = $(or $(if $(strip $1),,empty),$(findstring |,$1),$(word 2,$(call one-word,$1)))
+absolute = $(if $(call odd,$1),$1,$(subst |,$(blank),$(abspath \
+  $(patsubst ~/%,$(call one-word,$(HOME))/%,$(call one-word,$1)))))
+quoted = '$(subst ','\'',$1)'
+
 # Every contract has its own home, so that its lake, MLflow, Dagster and BentoML state is separate.
 export CHURN_CONTRACT ?= telecom
-CHURN_HOME ?= .churn/$(basename $(notdir $(CHURN_CONTRACT)))
-override CHURN_HOME := $(abspath $(CHURN_HOME))
+NAME := $(subst |,$(blank),$(basename $(notdir $(call one-word,$(value CHURN_CONTRACT)))))
+ifeq ($(origin CHURN_HOME),undefined)
+CHURN_HOME := .churn/$(NAME)
+endif
+override CHURN_HOME := $(call absolute,$(value CHURN_HOME))
 export CHURN_HOME
 export DAGSTER_HOME := $(CHURN_HOME)/dagster
 export BENTOML_HOME := $(CHURN_HOME)/bentoml
@@ -17,23 +31,29 @@ export PYTHONWARNINGS ?= ignore
 # The service keeps its prediction log in the home too, with the key of the pseudonyms in that log.
 # It requires API keys once the file of keys exists; until then it serves only this machine.
 KEYS := $(CHURN_HOME)/keys.json
-override KEYS := $(abspath $(KEYS))
+override KEYS := $(call absolute,$(value KEYS))
 ROLE := predict
 DAYS := 90
 export CHURN_API_PREDICTION_LOG ?= $(CHURN_HOME)/predictions
 export CHURN_API_ID_KEY_FILE ?= $(CHURN_HOME)/id.key
-ifneq ($(wildcard $(KEYS)),)
+ifneq ($(shell test -e $(call quoted,$(KEYS)) && echo exists),)
 export CHURN_API_KEYS_FILE ?= $(KEYS)
 endif
 
 PYTHON ?= python3
 
 # The scenario of the simulated operator, and its first month, are stored once in a home, so that
-# they stay the same next month. Variables of the environment take precedence.
-OPERATOR := $(CHURN_HOME)/operator.mk
+# they stay the same next month. Variables of the environment take precedence. The scenario starts
+# in the month before the latest closed one, so that the demo shows two months.
 ifeq ($(CHURN_CONTRACT),telecom)
 ifneq ($(filter demo dev env,$(MAKECMDGOALS)),)
--include $(OPERATOR)
+KEEP_SCENARIO := --keep-scenario
+OPERATOR := $(shell sed 's/ /|/g' $(call quoted,$(CHURN_HOME)/operator.mk) 2>/dev/null)
+$(foreach line,$(OPERATOR),$(eval $(subst |,$(blank),$(line))))
+export CHURN_SIMULATED__SCENARIO ?= price_shock
+ifeq ($(origin CHURN_SIMULATED__SCENARIO_MONTH),undefined)
+export CHURN_SIMULATED__SCENARIO_MONTH := $(shell $(PYTHON) -c 'from datetime import *; first = lambda day: day.replace(day=1) - timedelta(1); print(first(first(datetime.now(timezone.utc))).strftime("%Y-%m"))')
+endif
 endif
 endif
 
@@ -57,28 +77,21 @@ setup: .venv/.synced ## Install everything into .venv, with the versions of uv.l
 	@touch $@
 
 home: setup
-	@mkdir -p $(DAGSTER_HOME) $(BENTOML_HOME) && cp dagster.yaml $(DAGSTER_HOME)/
-	@test -s $(CHURN_HOME)/id.key || (umask 077; $(RUN)/python -c 'import secrets; print(secrets.token_hex(32))' > $(CHURN_HOME)/id.key)
-
-# The scenario starts in the month before the latest closed one, so that the demo shows two months.
-$(OPERATOR):
-	@mkdir -p $(@D)
-	@month=$$($(PYTHON) -c 'from datetime import *; first = lambda day: day.replace(day=1) - timedelta(1); print(first(first(datetime.now(timezone.utc))).strftime("%Y-%m"))') && \
-	printf 'export CHURN_SIMULATED__%s ?= %s\n' \
-	  SCENARIO "$${CHURN_SIMULATED__SCENARIO:-price_shock}" \
-	  SCENARIO_MONTH "$${CHURN_SIMULATED__SCENARIO_MONTH:-$$month}" > $@
+	@$(RUN)/python -m churn_assets.home $(KEEP_SCENARIO)
 
 demo: home ## Run the platform on a simulated operator, from the first model to a checked bento
 	@$(RUN)/python -m churn_assets.demo
 
-dev: home ## Dagster UI and daemon on http://127.0.0.1:$(PORT)
+# The links of alerts lead to this webserver, unless the environment names another one.
+dev: export CHURN_ALERTS__UI_URL ?= http://127.0.0.1:$(PORT)
+dev: home ## Dagster UI and daemon on http://127.0.0.1:3000, or at PORT=...
 	$(RUN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
 
-serve: home ## Serve the newest bento on http://127.0.0.1:$(PORT)
-	$(RUN)/bentoml serve churn_$(basename $(notdir $(CHURN_CONTRACT))):latest --host 127.0.0.1 --port $(PORT)
+serve: home ## Serve the newest bento on http://127.0.0.1:3001, or at PORT=...
+	$(RUN)/bentoml serve $(call quoted,churn_$(NAME):latest) --host 127.0.0.1 --port $(PORT)
 
 api-key: home ## Make an API key (ROLE=predict or admin, DAYS=90, ID=crm) and show it once
-	@PYTHONPATH=bento $(RUN)/python -m churn_service.access.api_keys new --role $(ROLE) --days $(DAYS) $(if $(ID),--id $(ID)) --file $(KEYS)
+	@PYTHONPATH=bento $(RUN)/python -m churn_service.access.api_keys new --role $(ROLE) --days $(DAYS) $(if $(ID),--id $(call quoted,$(ID))) --file $(call quoted,$(KEYS))
 
 # Coverage is of the pure core by its own quick tests: tracing the other tests takes minutes.
 PURE := churn_assets_tests/core churn_assets_tests/contracts
@@ -111,8 +124,8 @@ docs: setup ## Generate the documents that are derived from code
 
 env: home ## Print the environment of native commands: eval "$$(make -s env)"
 	@for name in CHURN_CONTRACT CHURN_HOME DAGSTER_HOME BENTOML_HOME BENTOML_DO_NOT_TRACK $(filter CHURN_API_% CHURN_SIMULATED__%,$(.VARIABLES)); do printf 'export %s=%q\n' "$$name" "$${!name}"; done
-	@printf 'export MLFLOW_TRACKING_URI=%q\n' "sqlite:///$(CHURN_HOME)/mlflow.db"
-	@echo "export PATH=$(CURDIR)/.venv/bin:\$$PATH"
+	@printf 'export MLFLOW_TRACKING_URI=%q\n' "sqlite:///$$CHURN_HOME/mlflow.db"
+	@printf 'export PATH=%q:"$$PATH"\n' $(call quoted,$(CURDIR)/.venv/bin)
 
 clean: ## Remove all local state, of every contract
 	rm -rf .churn

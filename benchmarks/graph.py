@@ -39,6 +39,7 @@ from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.schemas import feature_schema, label_schema, raw_schema
 from churn_assets.core.data import quality
 from churn_assets.core.data.features import model_columns, requests
+from churn_assets.core.data.leaks import associations
 from churn_assets.core.data.splitting import (
     CALIBRATION,
     TEST,
@@ -223,6 +224,7 @@ def evaluated(
     return evaluate(
         test, scorer.score(model_columns(test, contract)), baseline.predict(test), contract,
         settings.limits, resamples=settings.bootstrap_resamples, seed=settings.seed,
+        associations=associations(rows, contract, settings.limits),
         about=About(
             model_version=record.version, mlflow_run_id=record.run_id,
             table_versions=record.table_versions, baseline_feature=baseline.feature,
@@ -260,7 +262,7 @@ def save(report: BaseModel, page: str, path: Path) -> None:
 
 def require(*verdicts: Verdict) -> None:
     for verdict in verdicts:
-        if not verdict.passed:
+        if verdict.outcome != "passed":
             raise ValueError(verdict.description)
 
 

@@ -4,6 +4,8 @@ No other module reads settings from the environment.
 """
 
 import os
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     Json,
@@ -30,13 +33,27 @@ from churn_assets.core.policies import (
     RetrainingPolicy,
 )
 from churn_assets.core.settings_errors import SettingsError as SettingsError
-from churn_assets.core.settings_errors import broken_rule, read_settings, unknown_variable
+from churn_assets.core.settings_errors import (
+    broken_rule,
+    plain_path,
+    read_settings,
+    unknown_variable,
+)
 
 PREFIX = "CHURN_"
 NESTED = "__"
 
 SERVICE_PREFIX = "CHURN_API_"
 """Prefix of the service's own settings, which a bento reads."""
+
+DAGSTER_HOME = "DAGSTER_HOME"
+DEFAULT_HOMES = ".churn"
+"""Folder of the homes that CHURN_HOME does not name; each contract has its own."""
+
+SQLITE = re.compile(r"(?s)(sqlite(?:\+\w+)?:///)([^?]+)(.*)")
+"""URI of a sqlite database: scheme, path, and options."""
+SERVER = re.compile(r"(?!file:|sqlite:)[\w+-]+://|databricks(-uc)?$")
+"""URI of an MLflow server, or of a database with a server. MLflow 3 has given up folders."""
 
 HIDDEN = {("lake_options",), ("alerts", "webhook"), ("alerts", "smtp_password")}
 """Settings that may hold secrets."""
@@ -67,9 +84,67 @@ def _separator(text: str) -> str:
     return text
 
 
+def _not_empty(path: object) -> object:
+    # The path "" would be the folder of the process.
+    if isinstance(path, str) and not path.strip():
+        raise ValueError("must be a path; unset the variable for the default")
+    return path
+
+
+def _folder(path: Path) -> Path:
+    plain_path(str(path))
+    existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
+    if not os.path.isdir(existing):
+        raise ValueError(f"{existing} is a file; set a folder")
+    return path
+
+
+def _utf8(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8 text; rename the file or folder") from None
+    return path
+
+
+def _absolute(path: str) -> str:
+    """Returns a local path as an absolute one, so that each process means the same; a URL as is."""
+    local = _utf8(path) and "://" not in path
+    return os.path.abspath(os.path.expanduser(path)) if local else path
+
+
+def _lake(path: str) -> str:
+    return plain_path(_absolute(path))
+
+
+def _source_path(path: str) -> str:
+    if "::" in _utf8(path) and "://" not in path:
+        raise ValueError("'::' joins URLs, such as zip://a.csv::s3://b.zip; rename the file")
+    return path
+
+
+def _tracking_uri(uri: str) -> str:
+    if sqlite := SQLITE.fullmatch(uri):
+        scheme, path, options = sqlite.groups()
+        return scheme + plain_path(_absolute(path)) + options
+    if uri and not SERVER.match(uri):
+        raise ValueError(
+            "must be a server (https://...), databricks, or a database such as "
+            "sqlite:////srv/mlflow.db"
+        )
+    return uri
+
+
 Month = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
 ClosedMonth = Annotated[Month, AfterValidator(_closed)]
-AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
+AbsolutePath = Annotated[
+    Path, BeforeValidator(_not_empty), AfterValidator(lambda path: path.expanduser().resolve())
+]
+HomeFolder = Annotated[AbsolutePath, AfterValidator(_folder)]
+PathOrUrl = Annotated[str, AfterValidator(_absolute)]
+LakeUrl = Annotated[str, AfterValidator(_lake)]
+SourcePath = Annotated[str, AfterValidator(_source_path)]
+TrackingUri = Annotated[str, AfterValidator(_tracking_uri)]
 
 
 class FileSource(BaseModel):
@@ -77,9 +152,9 @@ class FileSource(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    customers: str | None = None
+    customers: SourcePath | None = None
     """CSV or Parquet file, as a path or any fsspec URL."""
-    labels: str | None = None
+    labels: SourcePath | None = None
     """Separate file of the labels; the customers' file holds them where this is not set."""
     separator: Annotated[str, AfterValidator(_separator)] = ","
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8-sig"
@@ -149,25 +224,25 @@ class Settings(BaseSettings):
     """Number of latest labelled months that a model is trained and tested on."""
     seed: int = Field(0, ge=0)
     """Seed of every random choice in training and evaluation."""
-    home: AbsolutePath | None = None
+    home: HomeFolder | None = None
     """Folder of all local state; `.churn/<contract>` where it is not set."""
-    lake: str | None = None
+    lake: LakeUrl | None = None
     """Path or object-store URL of the Delta tables; `<home>/lake` where it is not set."""
     lake_options: Annotated[Json[dict[str, str]], NoDecode] = Field(
         {}, validate_default=False, repr=False
     )
     """Storage options of the object store, as JSON; see the `deltalake` library. Never shown."""
-    reports: str | None = None
+    reports: PathOrUrl | None = None
     """Path or URL of reports and records; `<home>/reports` where it is not set. Processes that
     share a graph must share it."""
-    mlflow_tracking_uri: str | None = None
+    mlflow_tracking_uri: TrackingUri | None = None
     """MLflow server; a sqlite file in `<home>` where it is not set."""
     retries: int = Field(3, ge=0, le=10)
     """How often a failed step is retried."""
     retry_delay: float = Field(2.0, ge=0, le=600)
     """Seconds before the first retry; the delay doubles with each retry."""
     bootstrap_resamples: int = Field(500, ge=100, le=10_000)
-    predictions: str | None = None
+    predictions: PathOrUrl | None = None
     """Folder of the service's prediction logs; `<home>/predictions` where it is not set."""
     id_key_file: AbsolutePath | None = None
     """File with the key of the pseudonyms in the prediction logs, the same file as the service's
@@ -196,7 +271,7 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: The message names every wrong variable, its value and the rule.
     """
-    return read_settings(Settings, _fault, _unknown_variables())
+    return read_settings(Settings, _fault, [*_unknown_variables(), *_faulty_folders()])
 
 
 def _fault(details: ErrorDetails) -> str:
@@ -211,6 +286,22 @@ def _fault(details: ErrorDetails) -> str:
         rule = f"set its parts instead: {', '.join(_variable(name, part) for part in parts)}"
     holds_secret = any(hidden[: len(path)] == tuple(path) for hidden in HIDDEN)
     return f"{_variable(*path)} is {'(hidden)' if holds_secret else repr(given)}: {rule}"
+
+
+def _faulty_folders() -> Iterator[str]:
+    """Yields the faults of the folders that are no settings of the platform."""
+    folders = {}
+    home, dagster_home = os.environ.get(_variable("home")), os.environ.get(DAGSTER_HOME, "")
+    if home is None:
+        default = os.path.abspath(DEFAULT_HOMES)
+        folders[f"{_variable('home')} is not set, and its default is in {default!r}"] = default
+    if home is None or not dagster_home.startswith(home):  # else the fault is that of the home
+        folders[f"{DAGSTER_HOME} is {dagster_home!r}"] = dagster_home
+    for name, folder in folders.items():
+        try:
+            plain_path(folder)
+        except ValueError as error:
+            yield f"{name}: {error}"
 
 
 def _unknown_variables() -> list[str]:

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "settings": {"core"},
     "definitions": {"defs", "settings"},
     "audit": {"defs", "adapters", "contracts", "settings"},
+    "home": {"settings"},
     "operations": {"definitions", "defs", "settings"},
     "demo": {"demo", "definitions", "defs", "adapters", "core", "contracts", "settings"},
 }

@@ -8,9 +8,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -18,17 +16,22 @@ import pytest
 
 from churn_assets.adapters.lake import Lake
 from churn_assets.core.simulation.simulator import Simulator
-from churn_assets.defs.platform.partitions import closed_months
-from churn_assets_tests.adapters.receivers import Received, webhook
-from churn_assets_tests.documents import ROOT
-from churn_assets_tests.live import CUSTOMERS, DeliveryFolder, EventLog, dagster_dev, end, wait
-
-MONTHS = closed_months("2025-01").get_partition_keys()[-3:]
-TICK = 3
-"""Seconds between two ticks of the daemon."""
-
-PATIENCE = 300
-"""Seconds to wait for a result; on an otherwise idle machine most results take 30."""
+from churn_assets_tests.adapters.receivers import webhook
+from churn_assets_tests.live import (
+    BY_MONTH,
+    CUSTOMERS,
+    MODEL,
+    MONTHS,
+    PATIENCE,
+    TICK,
+    DeliveryFolder,
+    EventLog,
+    LiveHome,
+    dagster_dev,
+    end,
+    expected,
+    wait,
+)
 
 ONE_SECOND = 1 / 86_400
 """One second, in days."""
@@ -37,65 +40,8 @@ STABLE = Simulator(customers=CUSTOMERS)
 SHOCK = Simulator(customers=CUSTOMERS, scenario="price_shock", scenario_month=MONTHS[-1])
 BROKEN = Simulator(customers=CUSTOMERS, scenario="unit_bug", scenario_month=MONTHS[1])
 
-BY_MONTH = ("raw_customers", "quarantined_customers", "validated_features", "served_traffic",
-            "customer_scores", "drift_report")  # fmt: skip
-MODEL = ("churn_model", "evaluation_report", "promoted_model", "churn_bento")
-"""In the order of their materialisation."""
-
 NO_COOL_DOWN = {"CHURN_RETRAINING__COOL_DOWN_DAYS": str(ONE_SECOND)}
 SHORT_AGE = {"CHURN_RETRAINING__MAX_AGE_DAYS": str(30 * ONE_SECOND), **NO_COOL_DOWN}
-
-
-@dataclass
-class LiveHome:
-    """A home, the folder of its source, and the receiver of its alerts."""
-
-    home: Path
-    source: DeliveryFolder
-    received: Received
-    log: EventLog = field(init=False)
-    before: int = 0
-    since: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def __post_init__(self) -> None:
-        dagster_home = self.home / "dagster"
-        dagster_home.mkdir()
-        self.source.folder.mkdir()
-        text = (ROOT / "dagster.yaml").read_text()
-        faster = text.replace("poll_interval_seconds: 15", f"poll_interval_seconds: {TICK}")
-        (dagster_home / "dagster.yaml").write_text(faster)
-        self.log = EventLog(dagster_home)
-
-    def environment(self, **policy: str) -> dict[str, str]:
-        return {
-            "DAGSTER_HOME": str(self.home / "dagster"),
-            "BENTOML_HOME": str(self.home / "bentoml"),
-            "CHURN_HOME": str(self.home),
-            "CHURN_SOURCE": "file",
-            "CHURN_FILE__CUSTOMERS": str(self.source.folder / "customers-{month}.csv"),
-            "CHURN_FILE__LABELS": str(self.source.folder / "labels-{month}.csv"),
-            "CHURN_FIRST_MONTH": MONTHS[0],
-            "CHURN_BOOTSTRAP_RESAMPLES": "100",
-            "CHURN_PROMOTION__RESAMPLES": "200",
-            # So few customers prove nothing: the margins promote any model that is not absurd.
-            "CHURN_PROMOTION__AUC_MARGIN": "0.4",
-            "CHURN_PROMOTION__PROFIT_MARGIN": "10",
-            "CHURN_PROMOTION__FIRST_PROFIT": "-1000000",
-            "CHURN_LIMITS__MIN_AUC": "0.5",
-            "CHURN_LIMITS__MIN_GAIN_OVER_BASELINE": "-1",
-            "CHURN_LIMITS__MAX_AUC_DROP": "0.4",
-            "CHURN_AUTOMATION__INTERVAL_SECONDS": str(TICK),
-            "CHURN_ALERTS__WEBHOOK": self.received.url,
-            **policy,
-        }
-
-    def alerts(self) -> list[str]:
-        """Texts of the alerts that were received."""
-        return [json.dumps(body) for body in self.received.accepted]
-
-    def output(self) -> str:
-        """Last output of `dagster dev`."""
-        return (self.home / "dev.log").read_text()[-6_000:]
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +51,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveHome]:
         live = LiveHome(home, DeliveryFolder(home / "source"), received)
         with live.log.instance:
             yield live
-
-
-def expected(delivered: int, labelled: int) -> set[tuple[str, str | None]]:
-    """All assets and months that exist after so many months are delivered and labelled."""
-    months = {(name, month) for name in BY_MONTH for month in MONTHS[:delivered]}
-    labels = {("churn_labels", month) for month in MONTHS[:labelled]}
-    return months | labels | {(name, None) for name in ("training_set", *MODEL)}
 
 
 @pytest.mark.long

@@ -49,8 +49,8 @@ TRACING = "docs/tracing-a-prediction.md"
 
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    home = tmp_path_factory.mktemp("home")
-    (home / "dagster").mkdir()
+    home = tmp_path_factory.mktemp("homes") / "it's a $5; b&ü"
+    (home / "dagster").mkdir(parents=True)
     shutil.copy(ROOT / "dagster.yaml", home / "dagster")
     return home, run_demo(home)
 

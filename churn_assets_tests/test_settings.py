@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -101,3 +102,67 @@ def test_the_platform_ignores_settings_of_the_service(monkeypatch: pytest.Monkey
 def test_settings_are_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("CHURN_HOME", "/srv/a#b", "CHURN_HOME is '/srv/a#b': '#' has a meaning of its own"),
+        ("CHURN_HOME", "/srv/a%41b", "'%41' has a meaning of its own in URLs"),
+        ("CHURN_HOME", "", "CHURN_HOME is '': must be a path; unset the variable"),
+        ("CHURN_HOME", f"{__file__}/home", f"{__file__} is a file; set a folder"),
+        ("CHURN_HOME", __file__, f"{__file__} is a file; set a folder"),
+        ("CHURN_LAKE", "lake[1]", "CHURN_LAKE is 'lake[1]': '[' has a meaning of its own"),
+        ("CHURN_LAKE", "s3://bucket/a#b", "'#' has a meaning of its own"),
+        ("CHURN_LAKE", "file:///srv/a%20b", "'%20' has a meaning of its own"),
+        ("CHURN_REPORTS", "/srv/\udce9", "CHURN_REPORTS is '/srv/\\udce9': is not UTF-8 text"),
+        ("CHURN_PREDICTIONS", "/srv/\udce9", "is not UTF-8 text; rename the file or folder"),
+        ("CHURN_ID_KEY_FILE", " ", "CHURN_ID_KEY_FILE is ' ': must be a path"),
+        ("CHURN_FILE__CUSTOMERS", "a::b.csv", "CHURN_FILE__CUSTOMERS is 'a::b.csv': '::' joins"),
+        ("CHURN_FILE__LABELS", "a::b.csv", "CHURN_FILE__LABELS is 'a::b.csv': '::' joins URLs"),
+        ("CHURN_MLFLOW_TRACKING_URI", "mlruns", "must be a server (https://...), databricks, or"),
+        ("CHURN_MLFLOW_TRACKING_URI", "file:///srv/mlruns", "must be a server (https://...)"),
+        ("CHURN_MLFLOW_TRACKING_URI", "sqlite://", "must be a server (https://...)"),
+        ("CHURN_MLFLOW_TRACKING_URI", "sqlite:////srv/a%41.db", "'%41' has a meaning of its own"),
+        ("DAGSTER_HOME", "/srv/a?b", "DAGSTER_HOME is '/srv/a?b': '?' has a meaning of its own"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
+) -> None:
+    assert expected in settings_message(load_settings, monkeypatch, **{variable: value})
+
+
+def test_the_folder_of_the_default_home_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (odd := tmp_path / "c#").mkdir()
+    monkeypatch.chdir(odd)
+    message = settings_message(load_settings, monkeypatch)
+    assert f"CHURN_HOME is not set, and its default is in '{odd}/.churn': '#' has a" in message
+    monkeypatch.setenv("CHURN_HOME", str(tmp_path / "home"))
+    assert load_settings().home == tmp_path / "home"
+
+
+def test_paths_are_absolute_and_urls_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    settings = Settings(
+        home="a b/", lake="it's/lake", reports="~/r#1", predictions="s3://bucket/a#b",
+        mlflow_tracking_uri="sqlite:///my.db?timeout=9", id_key_file="../id.key",
+        file={"customers": "zip://a.csv::https://host/b.zip"},
+    )  # fmt: skip
+    assert settings.home == tmp_path / "a b"
+    assert settings.lake == str(tmp_path / "it's/lake")
+    assert settings.reports == str(tmp_path / "me/r#1")
+    assert settings.predictions == "s3://bucket/a#b"
+    assert settings.mlflow_tracking_uri == f"sqlite:///{tmp_path}/my.db?timeout=9"
+    assert settings.id_key_file == tmp_path.parent / "id.key"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["", "https://mlflow", "databricks", "databricks://me", "postgresql+psycopg2://u:p%41@h/db"],
+)
+def test_servers_of_mlflow_are_accepted(uri: str) -> None:
+    assert Settings(mlflow_tracking_uri=uri).mlflow_tracking_uri == uri

@@ -1,7 +1,9 @@
 """Settings of the service, read from environment variables with the prefix CHURN_API_."""
 
+import glob
 import os
 import secrets
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -15,6 +17,7 @@ from churn_assets.core.settings_errors import broken_rule, read_settings, unknow
 from churn_service.access.api_keys import read_keys
 
 PREFIX = "CHURN_API_"
+BENTOML_HOME = "BENTOML_HOME"
 KIB, MIB = 2**10, 2**20
 
 ID_KEY_BYTES = range(16, 65)
@@ -22,7 +25,10 @@ ID_KEY_BYTES = range(16, 65)
 
 
 def _keys_file(path: Path) -> Path:
-    create = f"python -m churn_service.access.api_keys new --role predict --days 90 --file {path}"
+    create = (
+        "python -m churn_service.access.api_keys new --role predict --days 90 "
+        f"--file {shlex.quote(str(path))}"
+    )
     try:
         _read(path)
     except ValueError as error:
@@ -42,7 +48,7 @@ def _id_key(path: Path) -> bytes:
         low, high = ID_KEY_BYTES[0], ID_KEY_BYTES[-1]
         raise ValueError(
             f"the file has {len(key)} bytes and must have {low} to {high}; "
-            f"create one: openssl rand -hex 32 > {path}"
+            f"create one: openssl rand -hex 32 > {shlex.quote(str(path))}"
         )
     return key
 
@@ -80,7 +86,7 @@ def _absolute(path: Path | None) -> Path | None:
 
 
 def _folder_in_bentoml_home() -> Path:
-    return Path(os.environ.get("BENTOML_HOME") or "~/bentoml").expanduser() / "monitoring"
+    return Path(os.environ.get(BENTOML_HOME) or "~/bentoml").expanduser() / "monitoring"
 
 
 def _http(url: str) -> str:
@@ -170,12 +176,20 @@ def load_settings() -> ServiceSettings:
     Raises:
         SettingsError: The message names every wrong variable, its value and the rule.
     """
-    return read_settings(ServiceSettings, _fault, _unknown_variables())
+    return read_settings(ServiceSettings, _fault, [*_unknown_variables(), *_faulty_home()])
 
 
 def _fault(details: ErrorDetails) -> str:
     variable = _variable(str(details["loc"][0]))
     return f"{variable} is {details['input']!r}: {broken_rule(details['msg'])}"
+
+
+def _faulty_home() -> list[str]:
+    home = os.environ.get(BENTOML_HOME, "")
+    if glob.escape(home) == home:
+        return []
+    # Prometheus' client finds the files of the workers by a pattern that begins with this path.
+    return [f"{BENTOML_HOME} is {home!r}: a path with * ? or [ would mix up or lose the metrics"]
 
 
 def _unknown_variables() -> list[str]:

@@ -47,8 +47,10 @@ def read_lines(
     """
     if not folder.exists():
         return
-    logs = (path for path in folder.rglob("*") if path.name.endswith(SUFFIXES))
-    for path in sorted(logs, key=str):
+    # Not `rglob`: at a URL it reads `[`, `?` and `*` in the folder's own path as patterns.
+    root = folder.path.rstrip("/")
+    found = (name for name in folder.fs.find(root) if name.endswith(SUFFIXES))
+    for path in sorted((folder / name.removeprefix(f"{root}/") for name in found), key=str):
         name = path.relative_to(folder).as_posix()
         try:
             modified = _modified(path)

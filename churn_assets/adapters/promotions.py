@@ -43,6 +43,7 @@ from churn_assets.core.governance.promotion import (
     judge,
     policy_for,
     registry_state,
+    unless_label_is_known,
 )
 from churn_assets.core.modelling.scorer import Scorer
 from churn_assets.core.policies import PromotionPolicy
@@ -61,11 +62,12 @@ class UnusableError(RuntimeError):
 
 @dataclass(frozen=True)
 class Judged:
-    """Verdict of a policy on a challenger, with its evidence.
+    """Verdict on a challenger, with its evidence.
 
     Attributes:
-        approvable: Whether the policy refuses the challenger, and a person's approval promotes it
-            without an override.
+        verdict: Verdict of the policy, or a refusal because the model may know the label.
+        approvable: Whether the challenger is refused, and a person's approval promotes it without
+            an override.
     """
 
     policy: PolicyName
@@ -106,19 +108,23 @@ def judge_challenger(
     # The recipe of an unusable champion is unknown: the challenger has to be superior.
     recipe = champion_record.recipe if champion_record else champion_version and "unknown"
     name = policy_for(challenger.recipe, recipe)
-    verdict = judge(name, report, comparison, policy)
+    by_policy = judge(name, report, comparison, policy)
     if problem:
-        verdict = Verdict(False, f"{verdict.description} {problem}.", verdict.numbers)
+        by_policy = Verdict(False, f"{by_policy.description} {problem}.", by_policy.numbers)
+    verdict = unless_label_is_known(by_policy, report)
     models = {"challenger": challenger, "champion": champion_record}
     evidence = {
         "policy": name,
         "verdict": verdict.description,
         "comparison": comparison.model_dump(mode="json") if comparison else None,
-        "checks": {check: found.passed for check, found in report.verdicts.items()},
+        "checks": {
+            check: found.passed if found.judged else None
+            for check, found in report.verdicts.items()
+        },
         "mlflow_run_ids": {role: one.run_id for role, one in models.items() if one},
         "table_versions": challenger.table_versions,
     }
-    return Judged(name, comparison, verdict, approvable(name, report, verdict), evidence)
+    return Judged(name, comparison, verdict, approvable(name, report, by_policy), evidence)
 
 
 def usable(name: str, version: str, contract: Contract) -> tuple[ModelRecord, Scorer]:

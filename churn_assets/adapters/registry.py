@@ -94,7 +94,7 @@ def register_model(
         seed=seed,
         table_versions=dict(table_versions),
         cross_validation=_cross_validation(trained),
-        recipe=_recipe(contract, seed, code_version),
+        recipe=recipe(contract, seed, code_version),
         months=tuple(months),
         trained_at=datetime.now(UTC),
         reasons=tuple(reasons),
@@ -234,18 +234,18 @@ def log_to_run(
         client.log_text(record.run_id, text, path)
 
 
-def _recipe(contract: Contract, seed: int, code_version: str) -> str:
-    """Fingerprint of everything that determines a model, except its training rows."""
+def recipe(contract: Contract, seed: int, code_version: str) -> str:
+    """Returns the fingerprint of all that determines a model, except its training rows."""
     from sklearn import __version__
 
-    recipe = {
+    parts = {
         "code": code_version,
         "contract": contract.fingerprint,
         "search": [SEARCH_SPACE, SEARCH_CANDIDATES, FOLDS],
         "seed": seed,
         "sklearn": __version__,
     }
-    return hashlib.sha256(canonical(recipe).encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()[:16]
 
 
 def _client() -> MlflowClient:

@@ -20,7 +20,15 @@ class Limits(BaseModel):
     max_null_share: float = Field(0.5, ge=0, le=1)
     """Maximum share of nulls in a nullable feature."""
     max_label_auc_of_one_feature: float = Field(0.99, ge=0.5, le=1)
-    """A single feature with a higher ROC AUC against the labels counts as a leak."""
+    """A feature, or a pair, whose values have a higher out-of-fold ROC AUC counts as a leak."""
+    max_identified_share: float = Field(0.25, ge=0, le=1)
+    """A feature, or a pair, also counts as a leak if a larger share of the churned rows has values
+    that identify them."""
+    min_identifying_rate: float = Field(0.98, gt=0.5, le=1)
+    """Values identify churned rows if at least this share of the rows with them churned."""
+    min_leak_rows: int = Field(20, ge=1)
+    """Leaks are judged if each class has this many rows, and so many churned rows must have values
+    that identify them: fewer may be chance."""
     max_unknown_id_share: float = Field(0.01, ge=0, le=1)
     """Maximum share of a month's labels with ids that are not in its snapshot."""
     min_label_rate: float = Field(0.001, ge=0, le=1)
@@ -38,6 +46,11 @@ class Limits(BaseModel):
 
     # Evaluation
     min_auc: float = Field(0.65, ge=0.5, le=1)
+    max_auc: float = Field(0.97, ge=0.5, le=1)
+    """A model with a higher ROC AUC on the test rows may know the label."""
+    max_auc_share_of_one_feature: float = Field(0.85, gt=0, le=1)
+    """Where the ROC AUC is above `max_auc`, a person must promote the model if the out-of-fold ROC
+    AUC of one feature or pair, less 0.5, is a larger share of the model's ROC AUC, less 0.5."""
     max_calibration_error: float = Field(0.05, ge=0, le=1)
     min_slice_auc: float = Field(0.55, ge=0, le=1)
     """A slice is weak if even the upper bound of its 95% interval is below this."""

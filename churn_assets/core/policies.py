@@ -36,9 +36,9 @@ class FreshnessPolicy(Policy):
     def _warns_before_it_fails(self) -> Self:
         for name, unit in (("model", "days"), ("traffic", "hours")):
             warn, fail = (getattr(self, f"{name}_{kind}_{unit}") for kind in ("warn", "fail"))
-            if warn > fail:
+            if warn >= fail:
                 raise ValueError(
-                    f"CHURN_FRESHNESS__{name.upper()}_WARN_{unit.upper()} is {warn:g}, above "
+                    f"CHURN_FRESHNESS__{name.upper()}_WARN_{unit.upper()} is {warn:g}, not below "
                     f"CHURN_FRESHNESS__{name.upper()}_FAIL_{unit.upper()}, {fail:g}"
                 )
         return self
@@ -77,3 +77,6 @@ class AutomationPolicy(Policy):
     """Interval at which sources, conditions, reasons to retrain and incidents are evaluated."""
     traffic_cron: str = "0 5 * * *"
     """Cron expression, in UTC, at which the service's prediction log is read."""
+    catch_up_cron: str = "0 6 * * *"
+    """Cron expression, in UTC, at which an asset is requested that is missing, or older than its
+    inputs, and whose last run did not fail: its event, or its run, was lost."""

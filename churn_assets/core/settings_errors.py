@@ -4,12 +4,17 @@ Needs only pydantic, because the serving process imports this module.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 Settings = TypeVar("Settings")
+
+SPECIAL = re.compile(r"::|[#?*\[\]\\^|\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
+"""What Delta Lake, sqlite, MLflow, Dagster or BentoML reads as a part of a URL, as an escape or as
+a pattern: some of their files would be elsewhere, or nowhere."""
 
 
 class SettingsError(ValueError):
@@ -56,3 +61,17 @@ def unknown_variable(name: str, known: Iterable[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(name.removeprefix(prefix), variables, n=1)
     hint = f"; did you mean {variables[close[0]]}?" if close else ""
     return f"{name} is not a setting{hint}"
+
+
+def plain_path(path: str) -> str:
+    """Returns a path unchanged if every store can keep its files there.
+
+    Raises:
+        ValueError: The path has characters that some store does not take as they are.
+    """
+    if found := SPECIAL.search(path):
+        raise ValueError(
+            f"{found[0]!r} has a meaning of its own in URLs and patterns; set a path without "
+            "# ? * [ ] \\ ^ | :: and codes such as %41, and without control characters"
+        )
+    return path

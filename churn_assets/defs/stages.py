@@ -14,7 +14,7 @@ from churn_assets.defs.assets import (
     training,
     validation,
 )
-from churn_assets.defs.automation import sensors
+from churn_assets.defs.automation import deadlines, sensors
 
 STAGES = (
     deliveries,
@@ -28,6 +28,7 @@ STAGES = (
     scores,
     traffic,
     drift,
+    deadlines,
     sensors,
     alerts,
 )

@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import redirect_stderr
 
-from dagster import DagsterInstance
+from dagster import DagsterError, DagsterInstance
 
 from churn_assets.adapters.sources.source import SourceError
 from churn_assets.contracts.loading import ContractError
@@ -59,21 +59,36 @@ def is_changed(platform: Platform) -> bool:
     return bool(before != current)
 
 
+def months_without_partition(platform: Platform) -> str:
+    """Describes the months of the source that cannot be used; "" if there are none.
+
+    Raises:
+        SourceError: No month can be used.
+    """
+    if not platform.has_a_month_to_use:
+        raise SourceError(platform.months_without_partition)
+    return platform.months_without_partition
+
+
 def main() -> int:
     """Runs the demo; returns 0 on success, 1 if something is missing, 2 if a setting is wrong."""
     started = time.monotonic()
     try:
         platform = Platform.of(load_settings())
         definitions = build(platform)
+        others = months_without_partition(platform)
+        instance = instance_without_step_logs()
         changed = is_changed(platform)
-    except (SettingsError, ContractError, SourceError) as error:
+    except (SettingsError, ContractError, SourceError, DagsterError) as error:
         print(error)
         return 2
     print(f"Churn of contract {platform.contract.name}: {platform.contract.description}")
+    if others:
+        print(f"{others}.")
     if changed:
         print("The contract or the source has changed: everything is made again, at once.")
     log = platform.home / "demo.log"
-    with instance_without_step_logs() as instance, log.open("a") as sink, redirect_stderr(sink):
+    with instance, log.open("a") as sink, redirect_stderr(sink):
         demo = Demo(platform, definitions, instance)
         complete = demo.run(phases(platform, at_once=changed), again=changed)
         complete = demo.build_bento() and complete

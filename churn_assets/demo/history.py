@@ -14,7 +14,7 @@ from churn_assets.core.governance.audit import AuditEntry
 from churn_assets.core.monitoring.drift import RETRAINING_CHECKS, DriftReport
 from churn_assets.defs.assets.retraining import DRIFT, MODEL
 from churn_assets.defs.assets.scores import SCORES, delivered_version
-from churn_assets.defs.platform.check_records import latest_failures, latest_result
+from churn_assets.defs.platform.check_records import latest_failures, latest_judged
 from churn_assets.defs.platform.platform import Platform
 
 EARNED = dg.AssetCheckKey(dg.AssetKey("promoted_model"), "challenger_earned_promotion")
@@ -79,7 +79,7 @@ def _decision(model: Trained, entries: Sequence[AuditEntry]) -> str:
 
 
 def _refusal(instance: DagsterInstance, *, newest: bool) -> str:
-    latest = latest_result(instance, EARNED) if newest else None
+    latest = latest_judged(instance, EARNED) if newest else None
     reason = f": {latest.result.description}" if latest and not latest.result.passed else ""
     return f"not promoted{reason}"
 

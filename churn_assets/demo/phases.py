@@ -77,7 +77,8 @@ def phases(platform: Platform, *, at_once: bool = False) -> list[Phase]:
         platform: Platform of the demo.
         at_once: Whether all months are one phase in any case.
     """
-    months = list(platform.closed_months.get_partition_keys())
+    *_, newest = platform.months_in_use
+    months = [m for m in platform.closed_months.get_partition_keys() if m <= newest]
     since = None if at_once else _scenario_month(platform)
     before = [month for month in months if since is None or month < since]
     horizon = platform.contract.horizon_months

@@ -86,18 +86,22 @@ def _model(report: EvaluationReport | None) -> list[str]:
 
 def _checks(definitions: dg.Definitions, instance: DagsterInstance) -> list[str]:
     keys = sorted(definitions.resolve_asset_graph().asset_check_keys, key=str)
-    failed, passed = [], 0
+    failed, passed, not_judged = [], 0, 0
     for key in keys:
         record = latest_result(instance, key)
         if record is None:
             continue
-        passed += record.result.passed
-        if not record.result.passed:
+        if not record.judged:
+            not_judged += 1
+        elif record.result.passed:
+            passed += 1
+        else:
             asset = key.asset_key.to_user_string()
             failed.append(f"{asset}: {key.name}: {record.result.description}")
-    ran = passed + len(failed)
+    did_not_run = len(keys) - passed - len(failed) - not_judged
     return [
-        f"  checks      {passed} passed, {len(failed)} failed, {len(keys) - ran} did not run",
+        f"  checks      {passed} passed, {len(failed)} failed, {not_judged} not judged, "
+        f"{did_not_run} did not run",
         *_listed("", failed),
     ]
 
@@ -109,13 +113,13 @@ def _bento(record: BentoRecord | None) -> list[str]:
 
 
 def _next(platform: Platform) -> list[str]:
-    reports = platform.reports
+    page = platform.reports / "evaluation_report.html"
     return [
         "",
         "Next",
         "  make dev    the graph in the Dagster UI",
         "  make serve  the model behind POST /predict",
-        f"  open {reports / 'evaluation_report.html'}",
+        *([f"  open {page.as_uri()}"] if page.is_file() else []),
     ]
 
 

@@ -228,3 +228,11 @@ def test_the_key_is_read_like_in_the_service(tmp_path: Path) -> None:
     path.write_bytes(b"short\n")
     with pytest.raises(PredictionLogError, match="holds 5 bytes, and must hold 16 to 64"):
         read_key(path)
+
+
+def test_a_folder_at_a_url_is_no_pattern() -> None:
+    folder = UPath("memory://logs[1]/a*b?c/telecom")
+    for place in (folder / "host", UPath("memory://logs1/a-bcc/telecom")):
+        place.mkdir(parents=True)
+        (place / "predictions.x.jsonl").write_text("{}\n")
+    assert [lines.file for lines in read_lines(folder, {})] == ["host/predictions.x.jsonl"]

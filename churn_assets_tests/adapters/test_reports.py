@@ -13,8 +13,9 @@ from churn_assets.adapters.reports.check_pages import drift_check_page
 from churn_assets.adapters.reports.html import render_drift, render_evaluation
 from churn_assets.adapters.reports.markdown import drift_table, evaluation_table, markdown_image
 from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
-from churn_assets.adapters.reports.words import METRICS, VERDICTS, headline
+from churn_assets.adapters.reports.words import METRICS, VERDICTS, headline, worst
 from churn_assets.contracts.loading import load_contract
+from churn_assets.core.data.leaks import Association
 from churn_assets.core.evaluation import metrics
 from churn_assets.core.evaluation.evaluation import About, EvaluationReport, evaluate
 from churn_assets.core.evaluation.metrics import Interval
@@ -116,6 +117,22 @@ def test_pages_are_self_contained(evaluation: EvaluationReport, drift: DriftRepo
         assert all(link.startswith("data:image/png;base64,") for link in found.links)
 
 
+def test_the_evaluation_page_shows_what_features_alone_know(evaluation: EvaluationReport) -> None:
+    plots = evaluation_plots(evaluation)
+    assert "did not measure it" in render_evaluation(evaluation, plots)
+    found = (
+        Association(features=("tenure", "age"), auc=0.7, identified=0.0),
+        Association(features=("usage_days",), auc=0.93, identified=0.877),
+    )
+    page = render_evaluation(evaluation.model_copy(update={"associations": found}), plots)
+    assert Page(page).open == []
+    honest, leak = re.findall(r"<tr[^>]*><td>(?:tenure|usage).*?</tr>", page, re.DOTALL)
+    assert "tenure + age" in honest
+    assert "plausible" in honest
+    for text in ('class="flagged"', "0.930", "87.7%", "leak"):
+        assert text in leak
+
+
 def test_the_evaluation_page_shows_every_verdict_metric_and_slice(
     evaluation: EvaluationReport,
 ) -> None:
@@ -205,8 +222,26 @@ def test_every_metric_and_verdict_has_a_label(
 
 def test_the_headline_counts_failures(drift: DriftReport) -> None:
     same = compare_month(*[typed_rows(CONTRACT, 50)] * 2, CONTRACT, Limits(), name="2026-04")
-    assert headline(same.verdicts) == "All 6 checks passed"
-    assert headline(drift.verdicts) == "2 of 6 checks failed"
+    assert headline(same.verdicts) == "3 of 6 checks passed, 3 not judged"
+    assert headline(drift.verdicts) == "2 of 6 checks failed, 3 not judged"
+    judged = {name: one for name, one in same.verdicts.items() if one.judged}
+    assert headline(judged) == "All 3 checks passed"
+
+
+def test_what_was_not_judged_is_shown_as_neither_passed_nor_failed(drift: DriftReport) -> None:
+    same = compare_month(*[typed_rows(CONTRACT, 50)] * 2, CONTRACT, Limits(), name="2026-04")
+    for report, banner in ((same, "open"), (drift, "bad")):
+        page = render_drift(report, drift_plots(report))
+        assert f'<div class="banner {banner}">{headline(report.verdicts)}</div>' in page
+        for name, verdict in report.verdicts.items():
+            label, outcome = VERDICTS[name], verdict.outcome
+            style = {"passed": "good", "failed": "bad", "not judged": "open"}[outcome]
+            assert f'{label}: <span class="{style}">{outcome}</span>' in page
+            assert f"| {label} | {'**failed**' if outcome == 'failed' else outcome} |" in (
+                drift_table(report)
+            )
+    judged = {name: one for name, one in same.verdicts.items() if one.judged}
+    assert (worst(judged), worst(same.verdicts)) == ("passed", "not judged")
 
 
 def test_the_drift_page_shows_scores_traffic_and_performance() -> None:

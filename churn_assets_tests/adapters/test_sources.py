@@ -1,10 +1,14 @@
 """Sources: simulated customers, public data and files, and errors that name the problem."""
 
 import gzip
+import re
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fsspec.registry import known_implementations
 
@@ -18,6 +22,7 @@ from churn_assets.adapters.sources.source import (
     SourceUnavailableError,
     as_labels,
     as_snapshot,
+    as_text,
 )
 from churn_assets.adapters.sources.tabular import read_table
 from churn_assets.contracts.contract import Column
@@ -258,3 +263,27 @@ def test_the_simulation_starts_at_or_before_the_first_month() -> None:
     source = choose_source(Settings(first_month="2023-05"), TELECOM)
     assert isinstance(source, SimulatedSource)
     assert source.simulator.since == "2023-05"
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "says"),
+    [
+        (["customer_id", "gender", "gender"], [["1"], ["a"], ["b"]],
+         "has more than one column named gender"),
+        (["customer_id", "gender"], [["1"], [["a", "b"]]],
+         "has values in the column gender that cannot be read as text"),
+        (["customer_id", "gender"], [["1"], [b"\xff\xfe"]],
+         "has values in the column gender that cannot be read as text"),
+    ],
+    ids=["repeated", "list", "binary"],
+)  # fmt: skip
+def test_a_parquet_file_that_is_no_table_of_text_is_named_and_not_tried_again(
+    tmp_path: Path, columns: list[str], values: list[Any], says: str
+) -> None:
+    path = tmp_path / "customers.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(v) for v in values], names=columns), path)
+    (gender,) = (column for column in TELECOM.snapshot if column.name == "gender")
+    with pytest.raises(SourceError, match=re.escape(says)) as error:
+        as_text(read_table(str(path), ",", "utf-8"), (gender,), str(path))
+    assert str(path) in str(error.value)
+    assert not isinstance(error.value, SourceUnavailableError)

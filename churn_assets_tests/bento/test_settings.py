@@ -241,3 +241,22 @@ def test_traces_are_sent_only_to_a_configured_endpoint(monkeypatch: pytest.Monke
     tracing = load_settings().tracing
     assert tracing["otlp"] == {"protocol": "http", "endpoint": "http://collector:4318/v1/traces"}
     assert (tracing["exporter_type"], tracing["sample_rate"]) == ("otlp", 0.25)
+
+
+@pytest.mark.parametrize("home", ["/srv/a[b]", "/srv/a?b", "/srv/a*b"])
+def test_a_home_that_is_a_pattern_is_refused(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    message = settings_message(load_settings, monkeypatch, BENTOML_HOME=home)
+    assert f"BENTOML_HOME is {home!r}: a path with * ? or [ would mix up or lose" in message
+    monkeypatch.setenv("BENTOML_HOME", "/srv/a b$c'd")
+    assert load_settings().prediction_log == Path("/srv/a b$c'd/monitoring")
+
+
+def test_the_command_of_a_message_quotes_the_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = tmp_path / "my keys.json"
+    message = settings_message(load_settings, monkeypatch, CHURN_API_KEYS_FILE=keys)
+    assert f"--file '{keys}'" in message
+    (key := tmp_path / "my id.key").write_text("short")
+    message = settings_message(load_settings, monkeypatch, CHURN_API_ID_KEY_FILE=key)
+    assert f"openssl rand -hex 32 > '{key}'" in message

@@ -4,6 +4,7 @@ from pydantic import BaseModel, field_validator
 from churn_assets.core.settings_errors import (
     SettingsError,
     broken_rule,
+    plain_path,
     read_settings,
     unknown_variable,
 )
@@ -60,3 +61,18 @@ def test_an_unknown_variable_is_named_with_the_closest_setting(
     name: str, prefix: str, expected: str
 ) -> None:
     assert unknown_variable(name, ["CHURN_HOME", "CHURN_SEED"], prefix) == expected
+
+
+@pytest.mark.parametrize("part", [*"#?*[]\\^|\t\n\x7f\udce9", "%41", "%fF", "::"])
+@pytest.mark.parametrize("place", ["{}x", "x{}x", "x{}"])
+def test_a_path_with_a_special_part_is_refused(place: str, part: str) -> None:
+    with pytest.raises(ValueError, match="has a meaning of its own") as caught:
+        plain_path(f"/data/{place.format(part)}/home")
+    assert repr(part) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "it's", 'a"b', "a$b", "a;b&c", "a:b", "50%", "%4", "%4g", "{month}", "mü", "日"]
+)
+def test_any_other_path_is_returned(name: str) -> None:
+    assert plain_path(f"/data/{name}/home") == f"/data/{name}/home"

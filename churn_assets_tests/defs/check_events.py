@@ -4,6 +4,7 @@ from typing import Literal
 
 import dagster as dg
 
+from churn_assets.defs.platform.check_records import JUDGED
 from churn_assets_tests.defs.graph import Graph
 
 End = Literal["never", "failed", "canceled", "succeeded"]
@@ -11,13 +12,21 @@ End = Literal["never", "failed", "canceled", "succeeded"]
 
 
 def report_result(
-    graph: Graph, asset: str, check: str, month: str | None, *, passed: bool, warns: bool = False
+    graph: Graph,
+    asset: str,
+    check: str,
+    month: str | None,
+    *,
+    passed: bool,
+    warns: bool = False,
+    judged: bool = True,
 ) -> None:
-    """Reports the result of a check; the description of a failure is `as reported`."""
+    """Reports the result of a check, or that it had nothing to judge; described `as reported`."""
     severity = dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR
     result = dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(asset), check_name=check, passed=passed, severity=severity,
         description="as reported", partition=month,
+        metadata={} if judged else {JUDGED: dg.MetadataValue.bool(False)},
     )  # fmt: skip
     kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION.value
     event = dg.DagsterEvent(kind, "job", event_specific_data=result)

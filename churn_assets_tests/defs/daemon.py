@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 from dagster import AssetSelection
@@ -18,6 +19,30 @@ from dagster._core.definitions.automation_tick_evaluation_context import (
 from churn_assets_tests.defs.graph import SILENT, Graph
 
 MOST_TICKS = 20
+
+
+def evaluate_conditions(
+    instance: dg.DagsterInstance,
+    graph: Any,
+    cursor: AssetDaemonCursor,
+    selection: AssetSelection | None = None,
+) -> tuple[Sequence[dg.RunRequest], AssetDaemonCursor]:
+    """Evaluates conditions once; returns the runs that they request, and the next cursor."""
+    context = AutomationTickEvaluationContext(
+        evaluation_id=cursor.evaluation_id + 1,
+        instance=instance,
+        asset_graph=graph,
+        cursor=cursor,
+        materialize_run_tags={},
+        observe_run_tags={},
+        auto_observe_asset_keys=set(),
+        asset_selection=selection or AssetSelection.all(),
+        logger=logging.getLogger("daemon"),
+        emit_backfills=False,
+        evaluation_time=datetime.now(UTC),
+    )
+    requests, cursor, _ = context.evaluate()
+    return requests, cursor
 
 
 @dataclass(frozen=True)
@@ -44,11 +69,14 @@ class Daemon:
     def settle(self) -> list[RequestedRun]:
         """Ticks until no run is requested any more; returns every run, in order."""
         runs: list[RequestedRun] = []
+        quiet = 0
         for _ in range(MOST_TICKS):
             reported = [self.sense("deliveries"), self.sense("retraining_reasons")]
             requested = self.tick()
             runs += requested
-            if not requested and not any(reported):
+            # An asset may wait for one tick, in which nothing else is requested.
+            quiet = 0 if requested or any(reported) else quiet + 1
+            if quiet == 2:
                 return runs
         raise AssertionError(f"the daemon still requests runs: {runs}")
 
@@ -65,20 +93,11 @@ class Daemon:
 
     def tick(self) -> list[RequestedRun]:
         """Evaluates all conditions once, and executes the runs that they request."""
-        context = AutomationTickEvaluationContext(
-            evaluation_id=self.cursor.evaluation_id + 1,
-            instance=self.graph.instance,
-            asset_graph=self.graph.definitions.resolve_asset_graph(),
-            cursor=self.cursor,
-            materialize_run_tags={},
-            observe_run_tags={},
-            auto_observe_asset_keys=set(),
-            asset_selection=AssetSelection.all() - AssetSelection.assets(*self.without),
-            logger=logging.getLogger("daemon"),
-            emit_backfills=False,
-            evaluation_time=datetime.now(UTC),
+        graph = self.graph.definitions.resolve_asset_graph()
+        selection = AssetSelection.all() - AssetSelection.assets(*self.without)
+        requests, self.cursor = evaluate_conditions(
+            self.graph.instance, graph, self.cursor, selection
         )
-        requests, self.cursor, _ = context.evaluate()
         return [self._run(request) for request in sorted(requests, key=_order)]
 
     def _run(self, request: dg.RunRequest) -> RequestedRun:

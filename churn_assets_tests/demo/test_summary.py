@@ -1,6 +1,8 @@
 """Summary of the demo: the latest results count, also where later ones were planned."""
 
+import re
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -34,6 +36,39 @@ def test_the_last_decision_counts_if_a_later_one_was_planned(graph: Graph) -> No
     plan(graph, "promoted_model", end="canceled")
     assert "not promoted: as reported" in shown(graph)
     assert "checks 0 passed, 1 failed," in shown(graph)
+
+
+def test_what_was_not_judged_is_counted_for_itself(graph: Graph) -> None:
+    report_result(graph, "raw_customers", "rows_present", MONTH, passed=True)
+    report_result(graph, "churn_labels", "every_id_known", MONTH, passed=False)
+    for name in ("row_count_as_usual", "columns_of_contract_present"):
+        report_result(graph, "raw_customers", name, MONTH, passed=True, judged=False)
+    checks = len(graph.definitions.resolve_asset_graph().asset_check_keys)
+    counts = f"1 passed, 1 failed, 2 not judged, {checks - 4} did not run"
+    assert f"checks {counts} churn_labels: every_id_known: as reported" in shown(graph)
+
+
+def test_a_refusal_is_shown_until_a_later_run_judges_a_challenger(graph: Graph) -> None:
+    check = "promoted_model", "challenger_earned_promotion", None
+    report_result(graph, *check, passed=False)
+    report_result(graph, *check, passed=True, judged=False)
+    assert "not promoted: as reported" in shown(graph)
+
+
+@pytest.mark.parametrize("name", ["reports", "a b", "a#b", "50%41", "été?"])
+def test_the_link_to_the_report_opens_and_is_shown_only_if_the_report_exists(
+    tmp_path: Path, name: str
+) -> None:
+    # Settings refuse some of these names; a mounted store may have them all the same.
+    settings = from_files(tmp_path, tmp_path / "none.csv").settings
+    graph = Graph(settings.model_copy(update={"reports": str(tmp_path / name)}))
+    assert "evaluation_report" not in shown(graph)
+    page = tmp_path / name / "evaluation_report.html"
+    page.parent.mkdir()
+    page.write_text("the report")
+    [link] = re.findall(r"open (\S+evaluation_report\.html)$", shown(graph))
+    with urlopen(link) as opened:
+        assert opened.read() == b"the report"
 
 
 def test_a_stopped_month_stays_stopped_if_it_is_to_be_checked_again(graph: Graph) -> None:

@@ -118,8 +118,9 @@ def most_moved_first(features: Iterable[FeatureDrift]) -> list[FeatureDrift]:
 
 
 def _verdicts(verdicts: dict[str, Verdict]) -> str:
+    marks = {"failed": "**failed**"}
     rows = [
-        (VERDICTS[name], "passed" if verdict.passed else "**failed**", verdict.description)
+        (VERDICTS[name], marks.get(verdict.outcome, verdict.outcome), verdict.description)
         for name, verdict in verdicts.items()
     ]
     return _table(("Check", "Outcome", "Why"), rows)

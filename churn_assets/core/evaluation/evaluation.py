@@ -1,10 +1,13 @@
 """Evaluation report of a model on test rows, and the checks on it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from churn_assets.contracts.contract import MONTH, Contract, Frozen
+from churn_assets.core.data.leaks import Association, listed, stored
 from churn_assets.core.evaluation.curves import BestThreshold, Curves, best_threshold, curves
 from churn_assets.core.evaluation.metrics import (
     Floats,
@@ -16,7 +19,7 @@ from churn_assets.core.evaluation.metrics import (
 )
 from churn_assets.core.evaluation.slices import Slice, customers_of, evaluate_slices
 from churn_assets.core.limits import Limits
-from churn_assets.core.verdict import Finite, Verdict, shown
+from churn_assets.core.verdict import Finite, Verdict, not_judged, shown
 
 
 class About(Frozen):
@@ -67,7 +70,12 @@ class Comparison(Frozen):
 
 
 class EvaluationReport(Frozen):
-    """All results of a model's evaluation; `model_dump_json` converts them to JSON."""
+    """All results of a model's evaluation; `model_dump_json` converts them to JSON.
+
+    Attributes:
+        associations: Every feature and pair that leaks the label, and the strongest others; empty
+            in reports of earlier versions.
+    """
 
     contract_name: str
     contract_version: str
@@ -81,12 +89,19 @@ class EvaluationReport(Frozen):
     curves: Curves
     profit: Profit
     baseline: Comparison
+    associations: tuple[Association, ...] = ()
     limits: Limits
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
         """Verdicts of all checks on the report by name."""
-        checks = (auc_above_floor, well_calibrated, no_weak_slice, beats_simple_baseline)
+        checks = (
+            auc_above_floor,
+            model_not_too_good,
+            well_calibrated,
+            no_weak_slice,
+            beats_simple_baseline,
+        )
         return {check.__name__: check(self) for check in checks}
 
 
@@ -97,6 +112,7 @@ def evaluate(
     contract: Contract,
     limits: Limits,
     *,
+    associations: Sequence[Association] = (),
     resamples: int = 500,
     seed: int = 0,
     about: About | None = None,
@@ -108,6 +124,7 @@ def evaluate(
             the same id are drawn together in the resamples.
         probabilities: Churn probabilities of these rows by the model, (n,).
         baseline: Churn probabilities of these rows by the simple baseline, (n,).
+        associations: Features and pairs by their association with the label in the training set.
         resamples: Number of bootstrap resamples for each interval, at least 1.
 
     Raises:
@@ -144,6 +161,7 @@ def evaluate(
         curves=curves(y, p, contract.economics),
         profit=_profit(y, p, contract, metrics["profit_per_customer"]),
         baseline=comparison,
+        associations=stored(associations, limits),
         limits=limits,
     )
 
@@ -220,37 +238,88 @@ def auc_above_floor(report: EvaluationReport) -> Verdict:
     )
 
 
+def model_not_too_good(report: EvaluationReport) -> Verdict:
+    """The model's ROC AUC is plausible; a value at the limit passes.
+
+    Above the limit the model probably knows the label. Where one feature or pair gives most of the
+    ROC AUC (`features_behind`), that is a fault, and a person must promote the model.
+    """
+    auc, limits = report.metrics["roc_auc"].value, report.limits
+    numbers: dict[str, float | int | str] = {
+        "limit": limits.max_auc, "share_limit": limits.max_auc_share_of_one_feature,
+    }  # fmt: skip
+    if auc is None:
+        why = f"ROC AUC is undefined; it may be at most {limits.max_auc:g}."
+        return not_judged(why, {"value": "undefined", **numbers})
+    numbers |= {"value": auc}
+    said = f"ROC AUC is {auc:.3f}; up to {limits.max_auc:g} it is plausible."
+    if auc <= limits.max_auc:
+        return Verdict(True, said, numbers)
+    behind = features_behind(report)
+    share = f"more than {limits.max_auc_share_of_one_feature:.0%} of what the model has above 0.5"
+    if behind:
+        each = listed([f"{one.name} has {one.auc:.3f}" for one in behind])
+        numbers |= {"features": ", ".join(one.name for one in behind)}
+        return Verdict(False, f"{said} Alone, out of fold, {each}: {share}.", numbers)
+    if not report.associations:
+        return Verdict(False, f"{said} The report does not have that of each feature.", numbers)
+    best = max(report.associations, key=lambda one: one.auc)
+    said += f" No feature or pair alone has {share}; the best, {best.name}, has {best.auc:.3f}."
+    return Verdict(False, said, numbers)
+
+
+def features_behind(report: EvaluationReport) -> list[Association]:
+    """Returns the features that alone give most of a ROC AUC above its limit, or else such pairs.
+
+    Most is a share of what the ROC AUC has above 0.5, which is chance. None at or below the limit.
+    """
+    auc, limits = report.metrics["roc_auc"].value, report.limits
+    if auc is None or auc <= limits.max_auc:
+        return []
+    most = limits.max_auc_share_of_one_feature * (auc - 0.5)
+    found = [one for one in report.associations if one.auc - 0.5 > most]
+    return [one for one in found if len(one.features) == 1] or found
+
+
 def well_calibrated(report: EvaluationReport) -> Verdict:
     """The model's calibration error is low enough; a value at the limit passes."""
     error, limit = report.metrics["calibration_error"], report.limits.max_calibration_error
-    value = error.value or 0.0
+    if error.value is None:
+        why = "the calibration error is undefined; it needs test rows with probabilities."
+        return not_judged(why, {"value": "undefined", "limit": limit})
     return Verdict(
-        value <= limit,
-        f"Probabilities are off by {shown(value)} on average (95% interval {shown(error.low)} to "
-        f"{shown(error.high)}); it may be at most {limit:g}.",
-        {"value": value, "limit": limit},
+        error.value <= limit,
+        f"Probabilities are off by {shown(error.value)} on average (95% interval "
+        f"{shown(error.low)} to {shown(error.high)}); it may be at most {limit:g}.",
+        {"value": error.value, "limit": limit},
     )
 
 
 def no_weak_slice(report: EvaluationReport) -> Verdict:
-    """No slice has a low ROC AUC; passes if no slice is large enough to judge."""
+    """No slice has a low ROC AUC; not judged if no slice is large enough."""
     judged = [one for one in report.slices if one.judged]
     weak = [f"{one.column} {one.value}" for one in judged if one.weak]
     bounds = [one.metrics["roc_auc"].high for one in judged]
     lowest = min((bound for bound in bounds if bound is not None), default=None)
-    limit = report.limits.min_slice_auc
+    limit, least = report.limits.min_slice_auc, report.limits.min_slice_rows_of_each_class
+    numbers: dict[str, float | int | str] = {
+        "value": "undefined" if lowest is None else lowest,
+        "limit": limit,
+        "slices_judged": len(judged),
+        "slices_not_judged": len(report.slices) - len(judged),
+        "weak_slices": ", ".join(weak),
+    }
+    if not judged:
+        few = f"none of {len(report.slices)} slices has as many"
+        missing = few if report.slices else "the contract has no slices"
+        why = f"{missing}; a slice needs {least:,} churned and {least:,} retained customers."
+        return not_judged(why, numbers)
     found = f"weak: {', '.join(weak)}" if weak else "none is weak"
     return Verdict(
         not weak,
         f"Of {len(judged)} slices judged, {found}. The lowest upper bound of a slice's ROC AUC "
         f"is {shown(lowest)}; it must be at least {limit:g}.",
-        {
-            "value": "undefined" if lowest is None else lowest,
-            "limit": limit,
-            "slices_judged": len(judged),
-            "slices_not_judged": len(report.slices) - len(judged),
-            "weak_slices": ", ".join(weak),
-        },
+        numbers,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import AwareDatetime
 
 from churn_assets.contracts.contract import Frozen
-from churn_assets.core.verdict import Verdict
+from churn_assets.core.verdict import Verdict, not_judged
 
 START = "0" * 64
 """The previous hash of the first entry."""
@@ -111,7 +111,10 @@ def verify(entries: Sequence[AuditEntry], anchor: str = "", written: int | None 
         return broken(after, len(entries), f"is missing: {written} entries were written")
     if written is not None and written < len(entries):
         return broken(written + 1, len(entries), f"was inserted: {written} entries were written")
-    last = entries[-1].hash if entries else START
+    if not entries:
+        why = "the audit log has no entry yet; at least one is needed."
+        return not_judged(why, {"value": 0, "limit": 0, "entries": 0})
+    last = entries[-1].hash
     text = f"{len(entries)} entries, each as it was written; the last has hash {last}."
     return Verdict(True, text, {"value": 0, "limit": 0, "entries": len(entries), "last": last})
 

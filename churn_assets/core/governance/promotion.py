@@ -6,19 +6,22 @@ to the Bootstrap", 1993, chapters 13 and 16).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from churn_assets.contracts.contract import Contract, Frozen
+from churn_assets.core.data.leaks import listed
 from churn_assets.core.evaluation.evaluation import (
     EvaluationReport,
     auc_above_floor,
     beats_simple_baseline,
     checked_probabilities,
+    features_behind,
     labels_of,
+    model_not_too_good,
 )
 from churn_assets.core.evaluation.metrics import Floats, Interval, Metrics, Scored, bootstrap
 from churn_assets.core.evaluation.slices import customers_of
@@ -133,7 +136,7 @@ def first(report: EvaluationReport, policy: PromotionPolicy) -> Verdict:
         "beats_simple_baseline": beats_simple_baseline(report),
         "earns_money": earns_money(report, policy),
     }
-    failed = [name for name, verdict in pays.items() if not verdict.passed]
+    failed = [name for name, verdict in pays.items() if verdict.outcome != "passed"]
     text = f"There is no champion yet. {floor.description}"
     if failed:
         # Who decides about a model that does not pay needs all of its numbers.
@@ -145,7 +148,7 @@ def first(report: EvaluationReport, policy: PromotionPolicy) -> Verdict:
         "log_loss_saved_low": pays["beats_simple_baseline"].numbers["value"],
         **pays["earns_money"].numbers,
     }
-    return Verdict(floor.passed and not failed, text, numbers)
+    return Verdict(floor.outcome == "passed" and not failed, text, numbers)
 
 
 def earns_money(report: EvaluationReport, policy: PromotionPolicy) -> Verdict:
@@ -173,15 +176,47 @@ def earns_money(report: EvaluationReport, policy: PromotionPolicy) -> Verdict:
 
 
 def approvable(name: PolicyName, report: EvaluationReport, verdict: Verdict) -> bool:
-    """Whether a person's approval promotes a challenger that its policy refuses.
+    """Whether a person's approval promotes a challenger that would not be promoted without it.
 
-    So it is for a first champion that reaches the quality floor: no better model serves, and a
-    person may want the ranks, or know better economics. Any other refusal needs an override.
+    So it is for a challenger that its policy promotes, unless it may know the label. And for a
+    first champion that reaches the quality floor: no better model serves, and a person may want
+    the ranks, or know better economics. Any other refusal needs an override.
 
     Args:
         verdict: Verdict of the policy on the challenger.
     """
-    return name == "first" and auc_above_floor(report).passed and not verdict.passed
+    if verdict.passed:
+        return not unless_label_is_known(verdict, report).passed
+    return name == "first" and auc_above_floor(report).passed
+
+
+def unless_label_is_known(verdict: Verdict, report: EvaluationReport) -> Verdict:
+    """Returns the verdict of a policy, or a refusal where the model may know the label.
+
+    It may if a feature of its training set leaks the label, or one alone gives most of a ROC AUC
+    above its limit: such a model is good in every test, and of no use for customers to come.
+    """
+    leaking = [one for one in report.associations if one.leaks(report.limits)]
+    behind = features_behind(report)
+    if not leaking and not behind:
+        return verdict
+    # A policy names what failed by itself; this belongs to the same list.
+    failed = [name for name in (str(verdict.numbers.get("failed", "none")),) if name != "none"]
+    reasons = []
+    if behind:
+        failed.append("model_not_too_good")
+        reasons.append(model_not_too_good(report).description)
+    if leaking:
+        failed.append("no_feature_knows_the_label")
+        reasons.append(f"{listed([one.described(report.limits) for one in leaking])}.")
+    suspected = dict.fromkeys(one.name for one in (*behind, *leaking))
+    return replace(
+        verdict,
+        passed=False,
+        description=f"The model may know the label: {' '.join(reasons)} {verdict.description}",
+        numbers=verdict.numbers
+        | {"failed": ", ".join(failed), "suspected_features": ", ".join(suspected)},
+    )
 
 
 def superior(comparison: Comparison, policy: PromotionPolicy) -> Verdict:

@@ -18,7 +18,7 @@ from churn_assets.core.monitoring.feature_drift import (
 from churn_assets.core.monitoring.performance import RealisedPerformance, performance_holds
 from churn_assets.core.scoring.scores import PredictionDrift, score_distribution_as_tested
 from churn_assets.core.scoring.traffic import feature_columns
-from churn_assets.core.verdict import Verdict
+from churn_assets.core.verdict import Verdict, not_judged
 
 RETRAINING_CHECKS: Mapping[str, Literal["drift", "performance"]] = {
     "no_feature_drift": "drift",
@@ -181,29 +181,35 @@ def no_feature_drift(report: DriftReport) -> Verdict:
 def no_new_categories(report: DriftReport) -> Verdict:
     """Few rows of the month have a new category, and few of training one that vanished.
 
-    A share at the limit passes.
+    A share at the limit passes. Without known categories in both samples there is nothing to judge.
     """
+    known = any(one.kind != "number" and one.effect is not None for one in report.features)
     new = max(report.features, key=lambda one: one.unseen_share)
     gone = max(report.features, key=lambda one: one.vanished_share)
     limit = report.limits.max_unseen_share
     where = f", in {new.name} ({', '.join(new.unseen)})" if new.unseen else ""
     lost = f", in {gone.name} ({', '.join(gone.vanished)})" if gone.vanished else ""
+    passed = max(new.unseen_share, gone.vanished_share) <= limit
+    numbers: dict[str, float | int | str] = {
+        "value": new.unseen_share,
+        "limit": limit,
+        "feature": new.name if new.unseen else "",
+        "unseen": ", ".join(new.unseen),
+        "vanished_share": gone.vanished_share,
+        "vanished_feature": gone.name if gone.vanished else "",
+        "vanished": ", ".join(gone.vanished),
+    }
+    if passed and not known:
+        why = "a category or flag is needed that has values in training and in the month."
+        return _unless_empty(report, not_judged(why, numbers))
     return _unless_empty(
         report,
         Verdict(
-            max(new.unseen_share, gone.vanished_share) <= limit,
+            passed,
             f"Up to {new.unseen_share:.1%} of the rows have a category that is not, or hardly, in "
             f"the training data{where}, and up to {gone.vanished_share:.1%} of the training rows "
             f"one that is not, or hardly, in the month{lost}; the limit is {limit:.1%}.",
-            {
-                "value": new.unseen_share,
-                "limit": limit,
-                "feature": new.name if new.unseen else "",
-                "unseen": ", ".join(new.unseen),
-                "vanished_share": gone.vanished_share,
-                "vanished_feature": gone.name if gone.vanished else "",
-                "vanished": ", ".join(gone.vanished),
-            },
+            numbers,
         ),
     )
 
@@ -211,7 +217,7 @@ def no_new_categories(report: DriftReport) -> Verdict:
 def nulls_as_in_training(report: DriftReport) -> Verdict:
     """No feature has many more or many fewer nulls than in training; a change at the limit passes.
 
-    A change that chance explains, as in a month of few rows, passes too.
+    A fall that chance explains, as in a month of few rows, passes too.
     """
     limits = report.limits
     worst = max(
@@ -235,11 +241,10 @@ def nulls_as_in_training(report: DriftReport) -> Verdict:
 
 
 def no_prediction_drift(report: DriftReport) -> Verdict:
-    """The scores are distributed as on the test rows; passes where the month was not scored."""
+    """The scores are distributed as on the test rows; not judged where there are no scores."""
     if report.predictions is None:
-        return Verdict(
-            True,
-            f"{report.name} was not scored: there are no scores to compare.",
+        return not_judged(
+            f"{report.name} was not scored; the scores of customer_scores are needed.",
             {"value": "undefined", "limit": report.limits.max_prediction_psi},
         )
     return score_distribution_as_tested(report.predictions, report.limits)
@@ -255,21 +260,23 @@ def served_traffic_as_training(report: DriftReport) -> Verdict:
         "drifted": ", ".join(one.name for one in drifted),
     }  # fmt: skip
     if served is None:
-        return Verdict(True, "The service gave no predictions: nothing to compare.", numbers)
+        why = f"the service gave no predictions; {min_rows:,} are needed."
+        return not_judged(why, numbers)
     why = "; ".join(f"{one.name}: {', '.join(one.reasons)}" for one in drifted)
-    enough = rows >= min_rows
-    note = "" if enough else f" Months with fewer than {min_rows:,} predictions are not judged."
-    return Verdict(
-        not drifted or not enough,
-        f"In {rows:,} predictions, {len(drifted)} of {len(served.features)} features are not as "
-        f"in training{': ' if why else ''}{why}.{note}",
-        numbers,
+    found = (
+        f"{rows:,} predictions, {len(drifted)} of {len(served.features)} features are not as in "
+        f"training{': ' if why else ''}{why}."
     )
+    if rows < min_rows:
+        note = f"Months with fewer than {min_rows:,} predictions are not judged."
+        return not_judged(f"in {found} {note}", numbers)
+    return Verdict(not drifted, f"In {found}", numbers)
 
 
 def _unless_empty(report: DriftReport, verdict: Verdict) -> Verdict:
-    """`verdict`, or a failed one where there is nothing to compare."""
+    """`verdict`, or that nothing was judged where one of the two samples has no rows."""
     if report.training_rows and report.month_rows:
         return verdict
     empty = "the month" if report.training_rows else "training"
-    return Verdict(False, f"There is nothing to compare: {empty} has no rows.", verdict.numbers)
+    why = f"there is nothing to compare; {empty} has no rows, at least one is needed."
+    return not_judged(why, verdict.numbers)

@@ -57,9 +57,10 @@ def compare_features(
     """Compares every model input and every sensitive column once.
 
     A feature drifts when its distribution moved both significantly (corrected p-value) and far
-    enough to matter (effect); when its share of nulls, or the spread of a number, changed in either
-    direction beyond chance and beyond the limit; when too many rows have a new category, or too
-    many training rows one that vanished. Distributions exclude nulls, which are judged separately.
+    enough to matter (effect); when its share of nulls rose above the limit, or fell by as much
+    beyond chance; when the spread of a number changed in either direction beyond chance and beyond
+    the limit; when too many rows have a new category, or too many training rows one that vanished.
+    Distributions exclude nulls, which are judged separately.
 
     Args:
         training: Typed rows with the contract's features and derived features.
@@ -82,14 +83,13 @@ def compare_features(
 
 
 def nulls_changed(one: FeatureDrift, limits: Limits) -> bool:
-    """Whether the share of nulls changed by more than the limit, beyond chance.
+    """Whether the share of nulls rose above the limit, or fell below it beyond chance.
 
-    A report that was made before nulls had a p-value only judged a rise.
+    A rise counts whatever its p-value: nulls that were not there before are a fault in few rows
+    too. A small month lacks the nulls of training by chance, so a fall needs a p-value.
     """
-    change, p = one.null_share_rise or 0.0, one.null_p_value
-    if p is None:
-        return change > limits.max_null_share_rise
-    return abs(change) > limits.max_null_share_rise and p <= limits.max_drift_p_value
+    change, p, limit = one.null_share_rise or 0.0, one.null_p_value, limits.max_null_share_rise
+    return change > limit or (change < -limit and p is not None and p <= limits.max_drift_p_value)
 
 
 def _kind(name: str, contract: Contract) -> Kind:

@@ -12,7 +12,7 @@ from churn_assets.core.evaluation.metrics import Floats, Interval, Metrics, Scor
 from churn_assets.core.limits import Limits
 from churn_assets.core.scoring.scores import PROBABILITY, VERSION
 from churn_assets.core.scoring.traffic import PREDICTION, TIME, id_column
-from churn_assets.core.verdict import Verdict, shown
+from churn_assets.core.verdict import Verdict, not_judged, shown
 
 Source = Literal["scores", "served"]
 
@@ -163,10 +163,10 @@ def performance_holds(
     }  # fmt: skip
     if tested is None or tested.value is None or not judged:
         text = (
-            "There is no month yet that this model scored, that is not in its training set, and "
+            "there is no month yet that this model scored, that is not in its training set, and "
             f"that has at least {min_rows:,} churned and {min_rows:,} retained customers."
         )
-        return Verdict(True, text, {"value": "undefined", **numbers})
+        return not_judged(text, {"value": "undefined", **numbers})
     latest = max(judged, key=lambda one: one.month)
     drop, bound = _drop(tested, latest.roc_auc)
     chance = "more" if bound > 0 else "no more"

@@ -12,7 +12,7 @@ from churn_assets.core.evaluation.card import score_distribution
 from churn_assets.core.evaluation.metrics import Floats, row_gain
 from churn_assets.core.limits import Limits
 from churn_assets.core.modelling.scorer import Scorer
-from churn_assets.core.verdict import Finite, Verdict
+from churn_assets.core.verdict import Finite, Verdict, not_judged
 
 PROBABILITY, VERSION = "churn_probability", "model_version"
 
@@ -127,7 +127,7 @@ def score_distribution_as_tested(drift: PredictionDrift, limits: Limits) -> Verd
     limit = limits.max_prediction_psi
     if drift.psi is None:
         numbers: dict[str, float | int | str] = {"value": "undefined", "limit": limit, "rows": 0}
-        return Verdict(False, "There are no scores to compare.", numbers)
+        return not_judged("there are no scores to compare; at least one is needed.", numbers)
     return Verdict(
         drift.psi <= limit,
         f"The stability index (PSI) of {drift.rows:,} scores against those of the "

@@ -17,7 +17,7 @@ from churn_assets.core.scoring.traffic import (
     customers_by_pseudonym,
     feature_columns,
 )
-from churn_assets.core.verdict import Verdict
+from churn_assets.core.verdict import Verdict, not_judged
 
 MAX_SAMPLES = 5
 """Differing predictions that are shown for each column."""
@@ -94,7 +94,7 @@ def serving_matches_training(skew: Skew, limits: Limits) -> Verdict:
         "columns_differing": ", ".join(skew.by_column),
     }  # fmt: skip
     if not skew.compared:
-        return Verdict(True, f"Nothing could be compared: {_why_not_compared(skew)}", numbers)
+        return not_judged(f"nothing could be compared: {_why_not_compared(skew)}", numbers)
     columns = ", ".join(f"{name} ({count:,})" for name, count in skew.by_column.items())
     return Verdict(
         share <= limit,
@@ -107,7 +107,7 @@ def serving_matches_training(skew: Skew, limits: Limits) -> Verdict:
 
 def _why_not_compared(skew: Skew) -> str:
     if not skew.rows:
-        return "there are no predictions."
+        return "there are no predictions; one about a customer of the month is needed."
     if not skew.key_known:
         return (
             f"without the key of the pseudonyms, {skew.rows:,} predictions cannot be matched to "

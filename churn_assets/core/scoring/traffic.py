@@ -12,7 +12,7 @@ from churn_assets.contracts.contract import MONTH, Contract
 from churn_assets.contracts.pseudonym import pseudonym
 from churn_assets.contracts.schemas import TEXT, dtypes
 from churn_assets.core.limits import Limits
-from churn_assets.core.verdict import Verdict
+from churn_assets.core.verdict import Verdict, not_judged
 
 PREDICTION, TIME, CUSTOMER, FILE, END = "prediction_id", "time", "customer", "file", "end"
 LINE_COLUMNS: Mapping[str, Any] = {
@@ -151,7 +151,10 @@ def truncated_lines(rejected: pd.DataFrame) -> pd.DataFrame:
 def predictions_readable(rows: int, rejected: pd.DataFrame, limits: Limits) -> Verdict:
     """Nearly all lines of the log are predictions; a share at the limit passes."""
     lines, limit = rows + len(rejected), limits.max_unreadable_share
-    share = len(rejected) / lines if lines else 0.0
+    if not lines:
+        why = "the log has no lines of the month; at least one is needed."
+        return not_judged(why, {"limit": limit, "lines": 0, "unreadable": 0})
+    share = len(rejected) / lines
     first = f", for example: {rejected['reason'].iloc[0]}" if len(rejected) else ""
     return Verdict(
         share <= limit,

@@ -6,6 +6,7 @@ of the log, and reports the checks and freshness policies that fail at that time
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 from dagster import DagsterInstance
@@ -17,6 +18,7 @@ from churn_assets.core.monitoring.incidents import Message, Observation, latest,
 from churn_assets.defs.alerting.event_log import STATES, end, read, read_all, undecided
 from churn_assets.defs.alerting.incidents import Observer
 from churn_assets.defs.automation.freshness import describe, freshness_policies
+from churn_assets.defs.platform.dagster_internals import BaseAssetGraph
 from churn_assets.defs.platform.platform import Platform
 
 SENSOR = "alerts"
@@ -48,7 +50,9 @@ def definitions(platform: Platform) -> dg.Definitions:
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         before = AlertCursor.model_validate_json(context.cursor) if context.cursor else None
-        messages, cursor = new_messages(platform, context.instance, before)
+        assert context.repository_def is not None
+        graph = context.repository_def.asset_graph
+        messages, cursor = new_messages(platform, context.instance, graph, before)
         _send(platform, context, messages)
         if cursor != before:
             context.update_cursor(cursor.model_dump_json())
@@ -60,14 +64,17 @@ def definitions(platform: Platform) -> dg.Definitions:
 
 
 def new_messages(
-    platform: Platform, instance: DagsterInstance, cursor: AlertCursor | None
+    platform: Platform,
+    instance: DagsterInstance,
+    graph: BaseAssetGraph[Any],
+    cursor: AlertCursor | None,
 ) -> tuple[list[Message], AlertCursor]:
     """Returns the messages about the events after a cursor, and the cursor after those events.
 
     Args:
         cursor: Cursor of the last tick; None on the first tick.
     """
-    observer = Observer(instance, platform.settings.alerts.ui_url, _policies(platform))
+    observer = Observer(instance, platform.settings.alerts.ui_url, _policies(platform), graph)
     upto = end(instance)
     if cursor is None:
         history = read_all(instance, upto, STATES)

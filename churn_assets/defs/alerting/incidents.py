@@ -14,6 +14,9 @@ from dagster import DagsterInstance, EventLogEntry
 from churn_assets.core.monitoring.incidents import Number, Observation
 from churn_assets.defs.alerting import runbooks
 from churn_assets.defs.alerting.event_log import RETRY_NUMBER, WILL_RETRY, Event, failures, planned
+from churn_assets.defs.automation import deadlines
+from churn_assets.defs.platform.check_records import is_judged
+from churn_assets.defs.platform.dagster_internals import BaseAssetGraph
 
 PROMOTED, REASONS = "promoted_model", "retraining_reasons"
 MOVES = ("promotion", "rollback")
@@ -29,11 +32,13 @@ class Observer:
         instance: Instance that the events are from.
         ui: URL of the Dagster webserver.
         policies: Descriptions of the freshness policies, by asset.
+        graph: Asset graph of the platform.
     """
 
     instance: DagsterInstance
     ui: str
     policies: Mapping[str, str]
+    graph: BaseAssetGraph[Any]
 
     def observe(self, event: Event) -> Iterator[Observation]:
         """Yields the observations in one event."""
@@ -41,9 +46,16 @@ class Observer:
         seen = {"id": str(number), "since": _time(entry.timestamp)}
         match entry.dagster_event_type:
             case Kind.ASSET_CHECK_EVALUATION:
-                yield self._check(entry, seen)
+                # What had nothing to judge neither opens an incident nor closes it.
+                result = entry.get_dagster_event().asset_check_evaluation_data
+                if not is_judged(result):
+                    return
+                if result.check_name == deadlines.CHECK:
+                    yield from self._months(result, seen)
+                else:
+                    yield self._check(result, seen)
             case Kind.FRESHNESS_STATE_CHANGE:
-                yield self._freshness(entry, seen)
+                yield from self._freshness(entry, seen)
             case Kind.ASSET_MATERIALIZATION:
                 yield from self._materialised(entry, seen)
             case Kind.RUN_SUCCESS:
@@ -53,8 +65,7 @@ class Observer:
             case Kind.RUN_FAILURE:
                 yield from self._failed_run(entry, seen)
 
-    def _check(self, entry: EventLogEntry, seen: Mapping[str, Any]) -> Observation:
-        result = entry.get_dagster_event().asset_check_evaluation_data
+    def _check(self, result: dg.AssetCheckEvaluation, seen: Mapping[str, Any]) -> Observation:
         asset, name = result.asset_key.to_user_string(), result.check_name
         failing = not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
         return Observation(
@@ -69,18 +80,44 @@ class Observer:
             runbook=runbooks.of_check(asset, name),
         )
 
-    def _freshness(self, entry: EventLogEntry, seen: Mapping[str, Any]) -> Observation:
+    def _months(
+        self, result: dg.AssetCheckEvaluation, seen: Mapping[str, Any]
+    ) -> Iterator[Observation]:
+        """Yields an observation for each month that the check of deadlines names."""
+        asset, name = result.asset_key.to_user_string(), result.check_name
+        for month, (state, text) in deadlines.states(result.metadata).items():
+            if state not in ("kept", "overdue"):
+                continue
+            yield Observation(
+                **seen,
+                key=f"freshness:{asset}:{month}",
+                kind="freshness",
+                state="failing" if state == "overdue" else "well",
+                title=f"freshness of {_of(asset, month)}",
+                text=(f"{month} is {text}." if text else f"{month} is up to date.")[:MAX_TEXT],
+                numbers={"freshness policy": self.policies.get(asset, "none")},
+                link=self._asset(result.asset_key, f"view=checks&checkDetail={quote(name)}"),
+                runbook=runbooks.of_freshness(asset),
+            )
+
+    def _freshness(self, entry: EventLogEntry, seen: Mapping[str, Any]) -> Iterator[Observation]:
+        """Yields the observation of a state; the months of an asset have a check instead."""
         change: Any = entry.get_dagster_event().event_specific_data
         asset, state = change.key.to_user_string(), change.new_state.value
+        if asset in deadlines.BY_MONTH and state == "FAIL":
+            return
         latest = self.instance.get_latest_materialization_event(change.key)
         time = f"{_time(latest.timestamp):%Y-%m-%d %H:%M:%S} UTC" if latest else "never"
-        return Observation(
+        text = f"The freshness of {asset} went from {change.previous_state.value} to {state}."
+        if state == "FAIL" and (stops := deadlines.stopped_by(self.instance, self.graph, asset)):
+            text += f" It is stopped by {stops}."
+        yield Observation(
             **{**seen, "since": _time(change.state_change_timestamp)},
             key=f"freshness:{asset}",
             kind="freshness",
             state="failing" if state == "FAIL" else "well",
             title=f"freshness of {asset}",
-            text=f"The freshness of {asset} went from {change.previous_state.value} to {state}.",
+            text=text[:MAX_TEXT],
             numbers={
                 "freshness policy": self.policies.get(asset, "none"),
                 "last materialised": time,
@@ -128,7 +165,8 @@ class Observer:
             )
 
     def _asset(self, key: dg.AssetKey, view: str) -> str:
-        return f"{self.ui.rstrip('/')}/assets/{'/'.join(map(quote, key.path))}?{view}"
+        path = "/".join(quote(part, safe="") for part in key.path)
+        return f"{self.ui.rstrip('/')}/assets/{path}?{view}"
 
     def _run(self, run_id: str) -> str:
         return f"{self.ui.rstrip('/')}/runs/{run_id}"

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 
+from churn_assets.defs.automation import deadlines
+
 DOCUMENT = "docs/operations.md"
 
 LATE, STALE, CONTRACT = "data-late", "asset-stale", "contract-broken"
 DRIFT, WORSE, REFUSED = "drift-found", "model-got-worse", "promotion-refused"
 ROLLBACK, FAILED, DEFECT = "rollback", "run-failed", "model-is-not-what-was-trained"
+LEAK = "leak-suspected"
 AUDIT, SERVING = "audit-chain-broken", "serving-does-not-match-training"
 
 OF_ASSET: Mapping[str, str] = {
@@ -25,6 +28,8 @@ OF_ASSET: Mapping[str, str] = {
 """Runbook for the checks of an asset."""
 
 OF_CHECK: Mapping[str, str] = {
+    "no_feature_knows_the_label": LEAK,
+    "model_not_too_good": LEAK,
     "performance_holds": WORSE,
     "served_traffic_as_training": SERVING,
     "audit_chain_unbroken": AUDIT,
@@ -38,6 +43,8 @@ OF_SOURCE = {"customer_deliveries", "label_deliveries", "raw_customers", "churn_
 
 def of_check(asset: str, name: str) -> str:
     """Returns the runbook for a failed check."""
+    if name == deadlines.CHECK:
+        return of_freshness(asset)
     return _anchor(OF_CHECK.get(name) or OF_ASSET.get(asset, FAILED))
 
 

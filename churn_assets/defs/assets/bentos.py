@@ -19,9 +19,9 @@ from churn_assets.core.data.splitting import TEST, rows_of_split
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import check, results
 from churn_assets.defs.gates.gates import require_open
-from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
+from churn_assets.defs.platform.steps import step
 
 BENTO = "churn_bento"
 REQUESTED_ROWS = 200
@@ -52,7 +52,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "scorer, in the bento store and as a `.bento` archive."
         ),
     )
-    @stops_at_data_fault
+    @step
     def churn_bento(
         context: dg.AssetExecutionContext,
         config: GatedConfig,
@@ -83,7 +83,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             with serving(str(staged.built.archive), bentos.home) as url:
                 served = predictions(url, requests(test.head(REQUESTED_ROWS), contract))
             verdict = answers_as_the_model(served, probabilities[:REQUESTED_ROWS])
-            built = staged.publish() if verdict.passed else None
+            built = staged.publish() if verdict.outcome == "passed" else None
         if built:
             yield _published(built, champion, card, bentos)
         yield from results(BENTO, {"bento_answers_as_the_model": verdict})

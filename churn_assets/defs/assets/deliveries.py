@@ -66,6 +66,19 @@ def new_deliveries(
         raise errors[0]
 
 
+def nothing_new(platform: Platform, instance: DagsterInstance) -> str:
+    """Describes a look-up without a new delivery: months that can never be delivered are named."""
+    if others := platform.months_without_partition:
+        return f"nothing new. {others}"
+    if _known(CUSTOMERS, instance):
+        return "nothing new"
+    first, *_, last = platform.months_in_use * 2
+    return (
+        f"nothing new: the source never had one of the months {first} to {last}. Older months need "
+        f"an earlier CHURN_FIRST_MONTH than {platform.settings.first_month}"
+    )
+
+
 def _event(name: str, month: str, version: str) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
         name,

@@ -1,6 +1,6 @@
 """Drift of one month against the training data: its customers, scores and outcomes."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -28,17 +28,17 @@ from churn_assets.defs.assets.sources import LABELS
 from churn_assets.defs.assets.traffic import TRAFFIC, stored_traffic
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import check, results
-from churn_assets.defs.gates.gates import require_open
-from churn_assets.defs.platform.faults import stops_at_data_fault
+from churn_assets.defs.gates.gates import FailedCheck, overridden, require_open, shut_periods
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
+from churn_assets.defs.platform.steps import step
 
 REPORT = "drift_report"
 
 CHECKS = {
     "no_feature_drift": "No feature's distribution differs from training.",
     "no_new_categories": "No category is new, and none of the training set has vanished.",
-    "nulls_as_in_training": "No feature has clearly more or fewer nulls than in training.",
+    "nulls_as_in_training": "No feature has more nulls than in training, or fewer beyond chance.",
     "no_prediction_drift": "The scores are distributed as on the model's test rows.",
     "performance_holds": "Realised performance of the latest scores is close to the test's.",
     "served_traffic_as_training": "The service's requests are about customers as in training.",
@@ -68,7 +68,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "whose labels are known. Stored as JSON and as one HTML page."
         ),
     )
-    @stops_at_data_fault
+    @step
     def drift_report(
         context: dg.AssetExecutionContext,
         config: GatedConfig,
@@ -86,6 +86,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         model = _model(promoted_model.model, lake, month)
         training_set = training_set_of(model, lake, contract)
         served = stored_traffic(lake, contract, month)
+        months, left_out = _labelled_months(context, config, audit, platform, lake)
         report = compare_month(
             training_set,
             validated_features,
@@ -97,9 +98,9 @@ def definitions(platform: Platform) -> dg.Definitions:
             predictions=_predictions(platform, lake, model, training_set, month),
             served=compare_traffic(training_set, served, contract, limits),
             tested_auc=load_report(model).metrics["roc_auc"],
-            performance=_performance(platform, lake, model, month),
+            performance=_performance(platform, lake, model, months),
         )
-        yield dg.Output(report, metadata=_metadata(report, model))
+        yield dg.Output(report, metadata=_metadata(report, model, left_out))
         yield from _results(report)
 
     return dg.Definitions(assets=[drift_report])
@@ -136,18 +137,33 @@ def _predictions(
     return prediction_drift(lake.read(SCORES, [month])[PROBABILITY], tested)
 
 
-def _performance(
-    platform: Platform, lake: Lake, model: ModelRecord, month: str
-) -> tuple[RealisedPerformance, ...]:
-    """Returns the realised performance of the latest months with labels, of scores and of traffic.
+def _labelled_months(
+    context: dg.AssetExecutionContext,
+    config: GatedConfig,
+    audit: AuditLog,
+    platform: Platform,
+    lake: Lake,
+) -> tuple[list[str], list[FailedCheck]]:
+    """Returns the latest months with labels, and the failed checks of those that are left out.
 
     The months are as many as a model is trained on; older months are in older reports.
     """
+    horizon = 0 if platform.source.single_snapshot else platform.contract.horizon_months
+    last = last_realised(context.partition_key, horizon)
+    known = [m for m in lake.months(LABELS) if m <= last][-platform.settings.training_months :]
+    shut = shut_periods(context, REPORT, known)
+    failed = [check for checks in shut.values() for check in checks]
+    if failed and overridden(context, config, audit, failed):
+        return known, []
+    return [month for month in known if month not in shut], failed
+
+
+def _performance(
+    platform: Platform, lake: Lake, model: ModelRecord, months: Collection[str]
+) -> tuple[RealisedPerformance, ...]:
+    """Returns the realised performance in some months with labels, of scores and of traffic."""
     contract = platform.contract
-    horizon = 0 if platform.source.single_snapshot else contract.horizon_months
-    known = [m for m in lake.months(LABELS) if m <= last_realised(month, horizon)]
-    known = known[-platform.settings.training_months :]
-    scores, traffic, labels = (_of_months(lake, name, known) for name in (SCORES, TRAFFIC, LABELS))
+    scores, traffic, labels = (_of_months(lake, name, months) for name in (SCORES, TRAFFIC, LABELS))
     return realised_performance(
         scores,
         traffic,
@@ -182,11 +198,14 @@ def _results(report: DriftReport) -> Iterator[dg.AssetCheckResult]:
         yield from results(REPORT, {name: verdict}, warn=[name], metadata=page)
 
 
-def _metadata(report: DriftReport, model: ModelRecord) -> dict[str, Any]:
+def _metadata(
+    report: DriftReport, model: ModelRecord, left_out: Sequence[FailedCheck]
+) -> dict[str, Any]:
     return {
         "summary": dg.MetadataValue.md(drift_table(report)),
         "features_drifted": len(report.drifted),
         "rows": report.month_rows,
         "model_version": model.version,
         "training_set_version": model.table_versions["training_set"],
+        "labels_left_out": "\n".join(map(str, left_out)) or "none",
     }

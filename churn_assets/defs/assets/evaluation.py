@@ -11,20 +11,27 @@ from churn_assets.adapters.records import ModelRecord
 from churn_assets.adapters.reports.markdown import evaluation_table
 from churn_assets.adapters.training_rows import training_set_of
 from churn_assets.core.data.features import model_columns
+from churn_assets.core.data.leaks import associations
 from churn_assets.core.data.splitting import TEST, TRAINING, rows_of_split
-from churn_assets.core.evaluation.evaluation import About, EvaluationReport, evaluate
+from churn_assets.core.evaluation.evaluation import (
+    About,
+    EvaluationReport,
+    evaluate,
+    features_behind,
+)
 from churn_assets.core.modelling.baseline import fit_baseline
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import check, results
 from churn_assets.defs.gates.gates import require_open
-from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
+from churn_assets.defs.platform.steps import step
 
 REPORT = "evaluation_report"
 
 CHECKS = [
     check(REPORT, "auc_above_floor", "The model ranks customers well enough.", blocking=True),
+    check(REPORT, "model_not_too_good", "The ROC AUC is not too high to be true."),
     check(REPORT, "well_calibrated", "Predicted probabilities match observed churn rates."),
     check(REPORT, "no_weak_slice", "No group of customers is ranked badly."),
     check(REPORT, "beats_simple_baseline", "The model beats a table of churn rates by one column."),
@@ -50,7 +57,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "a simple baseline, and in money. Stored as JSON and as one HTML page."
         ),
     )
-    @stops_at_data_fault
+    @step
     def evaluation_report(
         context: dg.AssetExecutionContext,
         config: GatedConfig,
@@ -73,6 +80,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             baseline.predict(test),
             contract,
             settings.limits,
+            associations=associations(training_set, contract, settings.limits),
             resamples=settings.bootstrap_resamples,
             seed=settings.seed,
             about=About(
@@ -85,13 +93,15 @@ def definitions(platform: Platform) -> dg.Definitions:
         values = {f"test_{k}": m.value for k, m in report.metrics.items() if m.value is not None}
         log_to_run(churn_model, values, {REPORT_FILE: report.model_dump_json()})
         yield dg.Output(report, metadata=_metadata(report, values))
-        yield from results(REPORT, report.verdicts, warn=_not_blocking())
+        yield from results(REPORT, report.verdicts, warn=_only_warn(report))
 
     return dg.Definitions(assets=[evaluation_report])
 
 
-def _not_blocking() -> list[str]:
-    return [spec.name for spec in CHECKS if not spec.blocking]
+def _only_warn(report: EvaluationReport) -> list[str]:
+    """Names of the checks that only warn; a model that waits for a person is an error."""
+    errors = {"model_not_too_good"} if features_behind(report) else set()
+    return [spec.name for spec in CHECKS if not spec.blocking and spec.name not in errors]
 
 
 def _metadata(report: EvaluationReport, values: dict[str, float]) -> dict[str, Any]:

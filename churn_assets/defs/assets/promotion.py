@@ -12,9 +12,9 @@ from churn_assets.adapters.reports.promotion import comparison_table
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.defs.gates.approval import PromotionConfig
 from churn_assets.defs.gates.checks import GateError, check, results
-from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
+from churn_assets.defs.platform.steps import step
 
 PROMOTED = "promoted_model"
 
@@ -46,7 +46,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "the run config brings back the version before."
         ),
     )
-    @stops_at_data_fault
+    @step
     def promoted_model(
         context: dg.AssetExecutionContext,
         config: PromotionConfig,

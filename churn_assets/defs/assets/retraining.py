@@ -23,6 +23,9 @@ MODEL, DRIFT = "churn_model", "drift_report"
 TAG = "churn/retraining_reasons"
 """Tag of the run that trains."""
 
+CURRENT = "current"
+"""Metadata key of a model that was materialised again without a training; says why."""
+
 MAX_EVENTS = 1_000
 """Number of latest events that are read."""
 
@@ -48,7 +51,7 @@ def open_reasons(
     platform: Platform, instance: DagsterInstance, now: datetime
 ) -> tuple[Reason, ...] | str:
     """Returns the reasons to train again that no event holds yet, or why there are none."""
-    model = _newest_model(instance)
+    model = newest_model(instance)
     if model is None:
         return "no model was trained yet"
     month, failed = _failed_checks(instance)
@@ -80,8 +83,13 @@ def event_of(new: Sequence[Reason]) -> dg.AssetMaterialization:
 def reasons_of_run(context: dg.AssetExecutionContext) -> tuple[str, ...]:
     """Returns the reasons of a training as text, and writes them to a tag of its run."""
     texts = tuple(f"{reason.key}: {reason.text}" for reason in pending_reasons(context.instance))
-    if not texts and _newest_model(context.instance) is None:
+    if not texts and newest_model(context.instance) is None:
         texts = ("first: there was no model yet",)
+    return tagged(context, *texts)
+
+
+def tagged(context: dg.AssetExecutionContext, *texts: str) -> tuple[str, ...]:
+    """Returns the reasons of a training, after writing them to a tag of its run."""
     if texts:
         context.instance.add_run_tags(context.run.run_id, {TAG: "; ".join(texts)})
     return texts
@@ -89,10 +97,13 @@ def reasons_of_run(context: dg.AssetExecutionContext) -> tuple[str, ...]:
 
 def pending_reasons(instance: DagsterInstance) -> tuple[Reason, ...]:
     """Returns the reasons reported since the last training, which are those of the next one."""
-    trained = instance.get_latest_materialization_event(dg.AssetKey(MODEL))
-    since = trained.timestamp if trained else 0.0
+    trained = newest_model(instance)
     records = _records(instance)
-    events = [_reasons_of(record) for record in records if record.timestamp > since]
+    events = [
+        _reasons_of(record)
+        for record in records
+        if trained is None or record.timestamp > trained.time.timestamp()
+    ]
     return tuple(reason for event in events for reason in event)
 
 
@@ -116,12 +127,18 @@ def _in_training(instance: DagsterInstance) -> bool:
     return any(run.asset_selection is None or key in run.asset_selection for run in running)
 
 
-def _newest_model(instance: DagsterInstance) -> TrainedAt | None:
-    entry = instance.get_latest_materialization_event(dg.AssetKey(MODEL))
-    if entry is None or entry.asset_materialization is None:
-        return None
-    _, version = str(entry.asset_materialization.metadata["model_version"].value).rsplit(":", 1)
-    return TrainedAt(version=version, time=datetime.fromtimestamp(entry.timestamp, UTC))
+def newest_model(instance: DagsterInstance) -> TrainedAt | None:
+    """Returns the newest model and the time of its training; None where none was trained.
+
+    A model that was materialised again without a training keeps its time.
+    """
+    records = instance.fetch_materializations(dg.AssetKey(MODEL), limit=MAX_EVENTS).records
+    for record in records:
+        event = record.asset_materialization
+        if event and (CURRENT not in event.metadata or record is records[-1]):
+            _, version = str(event.metadata["model_version"].value).rsplit(":", 1)
+            return TrainedAt(version=version, time=datetime.fromtimestamp(record.timestamp, UTC))
+    return None
 
 
 def _failed_checks(instance: DagsterInstance) -> tuple[str, dict[Kind, list[str]]]:

@@ -16,10 +16,10 @@ from churn_assets.core.scoring import scores as core
 from churn_assets.defs.gates.approval import GatedConfig, may_override
 from churn_assets.defs.gates.checks import all_passed, check, results
 from churn_assets.defs.gates.gates import require_open
-from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.metadata import column_schema
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
+from churn_assets.defs.platform.steps import step
 
 SCORES = "customer_scores"
 COLUMNS = ("month", core.PROBABILITY, "risk_category", "expected_value", "rank", core.VERSION)
@@ -58,7 +58,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "expected value of an offer, rank. A delivered month keeps its model version."
         ),
     )
-    @stops_at_data_fault
+    @step
     def customer_scores(
         context: dg.AssetExecutionContext,
         config: ScoresConfig,

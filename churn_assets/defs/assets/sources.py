@@ -1,13 +1,18 @@
 """First stage: customers and labels as the source delivers them, one month at a time."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 import pandas as pd
 
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import Lake
-from churn_assets.adapters.sources.source import MissingColumnsError, Source
+from churn_assets.adapters.sources.source import (
+    MissingColumnsError,
+    Source,
+    SourceUnavailableError,
+)
 from churn_assets.contracts.schemas import SOURCE_ROW, label_schema
 from churn_assets.core.data import quality
 from churn_assets.core.verdict import Verdict
@@ -15,9 +20,9 @@ from churn_assets.defs.assets import deliveries
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import all_passed, check, results
 from churn_assets.defs.gates.gates import require_open
-from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.metadata import column_schema
 from churn_assets.defs.platform.platform import OWNER, Platform
+from churn_assets.defs.platform.steps import step
 
 RAW, LABELS = "raw_customers", "churn_labels"
 
@@ -25,6 +30,21 @@ RAW, LABELS = "raw_customers", "churn_labels"
 def definitions(platform: Platform) -> dg.Definitions:
     """`raw_customers` and `churn_labels`, with their checks."""
     return dg.Definitions(assets=[_raw_customers(platform), _churn_labels(platform)])
+
+
+@contextmanager
+def naming_other_months(platform: Platform) -> Iterator[None]:
+    """Adds the months of the source that have no partition to the error of a missing month.
+
+    Raises:
+        SourceUnavailableError: The source is unavailable, or does not have the month.
+    """
+    try:
+        yield
+    except SourceUnavailableError as error:
+        if not (others := platform.months_without_partition):
+            raise
+        raise SourceUnavailableError(f"{error}. {others}") from error
 
 
 def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
@@ -58,7 +78,7 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
             f"One row is one row of the source, exactly as pulled, as text. {contract.description}"
         ),
     )
-    @stops_at_data_fault
+    @step
     def raw_customers(
         context: dg.AssetExecutionContext,
         source: dg.ResourceParam[Source],
@@ -66,7 +86,8 @@ def _raw_customers(platform: Platform) -> dg.AssetsDefinition:
     ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
         month = context.partition_key
         try:
-            rows = source.snapshot(month)
+            with naming_other_months(platform):
+                rows = source.snapshot(month)
         except MissingColumnsError as error:
             missing = Verdict(False, str(error))
             yield from results(RAW, {"columns_of_contract_present": missing})
@@ -112,7 +133,7 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
             f"left within {contract.horizon_months} month(s). {contract.label.description}."
         ),
     )
-    @stops_at_data_fault
+    @step
     def churn_labels(
         context: dg.AssetExecutionContext,
         config: GatedConfig,
@@ -124,7 +145,8 @@ def _churn_labels(platform: Platform) -> dg.AssetsDefinition:
         month = context.partition_key
         # Read after the gate, whose error about an unpublished month says more than the lake's.
         raw_customers = lake.read(RAW, [month])
-        labels = source.labels(month)
+        with naming_other_months(platform):
+            labels = source.labels(month)
         ids, label = contract.id.name, contract.label.name
         verdicts = {
             "label_rate_within_bounds": quality.label_rate_within_bounds(labels[label], limits),

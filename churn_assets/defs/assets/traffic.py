@@ -16,9 +16,9 @@ from churn_assets.core.scoring.skew import Skew, compare_served, serving_matches
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import check, results
 from churn_assets.defs.gates.gates import require_open
-from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.metadata import column_schema, table
 from churn_assets.defs.platform.platform import OWNER, Platform
+from churn_assets.defs.platform.steps import step
 
 TRAFFIC, REJECTED = "served_traffic", "served_traffic_rejected"
 
@@ -53,7 +53,7 @@ def definitions(platform: Platform) -> dg.Definitions:
             "values are pseudonyms; the real id is given if it is that of a customer of the month."
         ),
     )
-    @stops_at_data_fault
+    @step
     def served_traffic(
         context: dg.AssetExecutionContext,
         config: GatedConfig,

@@ -13,6 +13,11 @@ from churn_assets.adapters.records import ModelRecord
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.schemas import typed
 from churn_assets.core.data import quality
+from churn_assets.core.data.periods import (
+    TrainingPeriods,
+    choose_periods,
+    training_periods_complete,
+)
 from churn_assets.core.data.splitting import (
     CALIBRATION,
     TEST,
@@ -24,18 +29,27 @@ from churn_assets.core.evaluation.evaluation import months_of
 from churn_assets.core.modelling.scorer import Scorer
 from churn_assets.core.verdict import Verdict
 from churn_assets.defs.assets import retraining
-from churn_assets.defs.gates.approval import GatedConfig
+from churn_assets.defs.assets.current_model import past_its_promise
+from churn_assets.defs.assets.retraining import CURRENT
+from churn_assets.defs.gates.approval import GatedConfig, may_override
 from churn_assets.defs.gates.checks import all_passed, check, results
-from churn_assets.defs.gates.gates import require_open
-from churn_assets.defs.platform.faults import stops_at_data_fault
+from churn_assets.defs.gates.gates import (
+    overridden,
+    refusal,
+    require_open,
+    require_periods_open,
+    shut_periods,
+)
 from churn_assets.defs.platform.metadata import column_schema, table
 from churn_assets.defs.platform.platform import OWNER, Platform
 from churn_assets.defs.platform.resources import MLflowTracking
+from churn_assets.defs.platform.steps import step
 
 if TYPE_CHECKING:
     from churn_assets.core.modelling.training import TrainedModel
 
 ROWS, MODEL = "training_set", "churn_model"
+INPUTS = ("validated_features", "churn_labels")
 
 ROWS_CHECKS = [
     check(ROWS, "months_honour_contract", "Every month was validated under the current contract.",
@@ -43,7 +57,8 @@ ROWS_CHECKS = [
     check(ROWS, "enough_rows_of_both_classes", "Both classes have enough rows to train on.",
           blocking=True),
     check(ROWS, "no_id_on_two_sides", "No customer is in two splits.", blocking=True),
-    check(ROWS, "no_feature_knows_the_label", "No single feature gives the label away."),
+    check(ROWS, "no_feature_knows_the_label", "No feature or pair gives the label away."),
+    check(ROWS, "training_periods_complete", "No period of the training window is left out."),
 ]  # fmt: skip
 MODEL_CHECKS = [
     check(MODEL, "scorer_equals_pipeline",
@@ -69,7 +84,7 @@ def _training_set(platform: Platform) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=ROWS,
-        deps=["validated_features", "churn_labels"],
+        deps=INPUTS,
         check_specs=ROWS_CHECKS,
         retry_policy=platform.retries,
         output_required=False,
@@ -86,10 +101,11 @@ def _training_set(platform: Platform) -> dg.AssetsDefinition:
         ),
         description=(
             "One row is one customer at the close of one labelled month, with its label and its "
-            "split. A model is trained on one version of the table; every version is kept."
+            "split. A month with a failed blocking check is left out. A model is trained on one "
+            "version of the table; every version is kept."
         ),
     )
-    @stops_at_data_fault
+    @step
     def training_set(
         context: dg.AssetExecutionContext,
         config: GatedConfig,
@@ -97,7 +113,10 @@ def _training_set(platform: Platform) -> dg.AssetsDefinition:
         audit: dg.ResourceParam[AuditLog],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
         require_open(context, config, audit)
-        features, labels = _labelled(platform, lake)
+        periods = _periods(context, config, audit, platform, lake)
+        features, labels = (
+            typed(lake.read(name, periods.used), platform.contract) for name in INPUTS
+        )
         rows = training_rows(features, labels, contract)
         rows.attrs[PROVENANCE] = features.attrs[PROVENANCE] | labels.attrs[PROVENANCE]
         verdicts = {
@@ -109,11 +128,15 @@ def _training_set(platform: Platform) -> dg.AssetsDefinition:
             "no_feature_knows_the_label": quality.no_feature_knows_the_label(
                 rows, contract, settings.limits
             ),
+            "training_periods_complete": training_periods_complete(periods),
         }
-        by_month = table(quality.rows_by_month(rows, contract))
+        shown: dict[str, dg.MetadataValue | str] = {
+            "rows_by_month": table(quality.rows_by_month(rows, contract)),
+            "periods_left_out": ", ".join(periods.left_out) or "none",
+        }
         if all_passed(verdicts, ROWS_CHECKS):
-            yield dg.Output(rows, metadata={"rows_by_month": by_month})
-        yield from results(ROWS, verdicts, metadata={"rows_by_month": by_month})
+            yield dg.Output(rows, metadata=shown)
+        yield from results(ROWS, verdicts, warn=["training_periods_complete"], metadata=shown)
 
     return training_set
 
@@ -138,7 +161,7 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
             "registered as a version with the alias `challenger`."
         ),
     )
-    @stops_at_data_fault
+    @step
     def churn_model(
         context: dg.AssetExecutionContext,
         config: TrainingConfig,
@@ -147,25 +170,29 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
         audit: dg.ResourceParam[AuditLog],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[ModelRecord]]:
         from churn_assets.adapters.registry import register_model
-        from churn_assets.core.modelling.training import train
 
         require_open(context, config, audit)
         reasons = retraining.reasons_of_run(context)
         rows = typed(lake.read(ROWS, version=config.training_set_version), contract)
-        version = rows.attrs[PROVENANCE][ROWS]
-        training, calibration = rows_of_split(rows, TRAINING), rows_of_split(rows, CALIBRATION)
-        test = rows_of_split(rows, TEST)
+        version, months = rows.attrs[PROVENANCE][ROWS], months_of(rows)
+        require_periods_open(context, config, audit, ROWS, months)
+        mlflow.connect()
+        if not reasons and (asked := past_its_promise(context, platform, lake, rows, code_version)):
+            if not asked.reason:
+                yield dg.Output(asked.model, metadata=_metadata(asked.model) | {CURRENT: asked.why})
+                yield from results(MODEL, asked.verdicts(MODEL_CHECKS))
+                return
+            reasons = retraining.tagged(context, asked.reason)
         with mlflow.run(context):
-            trained = train(training, calibration, contract, seed=settings.seed)
-            scorer, fallback, equal = _compiled(trained, test, contract)
-            reproducible = _reproducible(trained, training, calibration, test, contract)
-            verdicts = {"scorer_equals_pipeline": equal, "reproducible": reproducible}
+            trained, scorer, fallback, verdicts = _trained(rows, contract, settings.seed)
             if not all_passed(verdicts, MODEL_CHECKS):
                 yield from results(MODEL, verdicts)
-                raise dg.Failure(description=equal.description, allow_retries=False)
+                raise dg.Failure(
+                    description=verdicts["scorer_equals_pipeline"].description, allow_retries=False
+                )
             record = register_model(
-                trained, scorer, fallback, training.head(100), contract,
-                name=platform.model_name, seed=settings.seed, months=months_of(rows),
+                trained, scorer, fallback, rows_of_split(rows, TRAINING).head(100), contract,
+                name=platform.model_name, seed=settings.seed, months=months,
                 table_versions={ROWS: version, **lake.sources(ROWS, version)},
                 lake_root=lake.root, code_version=code_version, reasons=reasons,
             )  # fmt: skip
@@ -173,6 +200,22 @@ def _churn_model(platform: Platform) -> dg.AssetsDefinition:
         yield from results(MODEL, verdicts)
 
     return churn_model
+
+
+def _trained(
+    rows: pd.DataFrame, contract: Contract, seed: int
+) -> tuple["TrainedModel", Scorer, Scorer, dict[str, Verdict]]:
+    """Returns the model, its scorer, the fallback scorer, and the verdicts of the checks."""
+    from churn_assets.core.modelling.training import train
+
+    training, calibration, test = (
+        rows_of_split(rows, split) for split in (TRAINING, CALIBRATION, TEST)
+    )
+    trained = train(training, calibration, contract, seed=seed)
+    scorer, fallback, equal = _compiled(trained, test, contract)
+    reproducible = _reproducible(trained, training, calibration, test, contract)
+    verdicts = {"scorer_equals_pipeline": equal, "reproducible": reproducible}
+    return trained, scorer, fallback, verdicts
 
 
 def _compiled(
@@ -208,16 +251,33 @@ def _reproducible(
     )
 
 
-def _labelled(platform: Platform, lake: Lake) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns features and labels of the latest labelled months that are in the lake.
+def _periods(
+    context: dg.AssetExecutionContext,
+    config: GatedConfig,
+    audit: AuditLog,
+    platform: Platform,
+    lake: Lake,
+) -> TrainingPeriods:
+    """Returns the latest labelled months that are in the lake and whose gate is open.
+
+    With an override, the gates of the months in the lake do not count.
 
     Raises:
-        Failure: No month has both.
+        GateError: The gates of all months are shut.
+        Failure: No month has both features and labels.
     """
-    known = set(platform.labelled_months.get_partition_keys())
-    both = known.intersection(lake.months("validated_features"), lake.months("churn_labels"))
-    months = sorted(both)[-platform.settings.training_months :]
-    if not months:
+    known = platform.labelled_months.get_partition_keys()
+    published = {name: lake.months(name) for name in INPUTS}
+    shut = shut_periods(context, ROWS, known)
+    reasons = {month: [str(check) for check in checks] for month, checks in shut.items()}
+    if may_override(context, config):
+        stored = set(known).intersection(*published.values())
+        reasons = {month: why for month, why in reasons.items() if month not in stored}
+    periods = choose_periods(known, published, reasons, platform.settings.training_months)
+    failed = [check for month in shut for check in shut[month]]
+    if not periods.used and failed:
+        raise refusal(context, failed)
+    if not periods.used:
         raise dg.Failure(
             description=(
                 "no month has both validated_features and churn_labels: materialise them for at "
@@ -225,8 +285,9 @@ def _labelled(platform: Platform, lake: Lake) -> tuple[pd.DataFrame, pd.DataFram
             ),
             allow_retries=False,
         )
-    features, labels = (lake.read(name, months) for name in ("validated_features", "churn_labels"))
-    return typed(features, platform.contract), typed(labels, platform.contract)
+    if used := [check for check in failed if check.partition in periods.used]:
+        overridden(context, config, audit, used)
+    return periods
 
 
 def _metadata(record: ModelRecord) -> dict[str, dg.MetadataValue | str]:

@@ -14,9 +14,9 @@ from churn_assets.core.data.validation import validate
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import all_passed, check, results
 from churn_assets.defs.gates.gates import require_open
-from churn_assets.defs.platform.faults import stops_at_data_fault
 from churn_assets.defs.platform.metadata import column_schema, table
 from churn_assets.defs.platform.platform import OWNER, Platform
+from churn_assets.defs.platform.steps import step
 
 FEATURES, QUARANTINE = "validated_features", "quarantined_customers"
 
@@ -42,7 +42,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         check_specs=specs,
         retry_policy=platform.retries,
     )
-    @stops_at_data_fault
+    @step
     def validate_customers(
         context: dg.AssetExecutionContext,
         config: GatedConfig,

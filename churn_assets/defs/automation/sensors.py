@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from churn_assets.adapters.sources.source import SourceError
-from churn_assets.defs.assets.deliveries import new_deliveries
+from churn_assets.defs.assets.deliveries import new_deliveries, nothing_new
 from churn_assets.defs.assets.retraining import REASONS, event_of, open_reasons
 from churn_assets.defs.platform.platform import Platform
 
@@ -39,7 +39,11 @@ def _deliveries(platform: Platform) -> dg.SensorDefinition:
                 raise
             # The next tick has no event left, so it raises the error of the other months.
             context.log.warning(str(error))
-        return dg.SensorResult(asset_events=events) if events else dg.SkipReason("nothing new")
+        if not events:
+            return dg.SkipReason(nothing_new(platform, context.instance))
+        if others := platform.months_without_partition:
+            context.log.warning(others)
+        return dg.SensorResult(asset_events=events)
 
     return deliveries
 

@@ -7,6 +7,7 @@ A run that the daemon started has no person behind it, so its config approves no
 | promote a challenger that earned it       | the policy; a person where approval is `manual`  |
 | promote a challenger that did not earn it | a person, by `override_by` and `override_reason` |
 | promote a first champion that may not pay | a person, by `approved_by` and `reason`          |
+| promote a model that may know the label   | a person, by `approved_by` and `reason`          |
 | promote a version that was rolled back    | a person, by `approved_by` and `reason`          |
 | roll back                                 | a person, by `approved_by` and `reason`          |
 | roll back to a version rolled back before | the same person, with an override as well        |

@@ -5,6 +5,9 @@ lacks the results of its checks, and no gate is closed because a result is missi
 
 A step yields its outputs before the results: Dagster assigns a result to the materialisation before
 it, and without one it treats the check of that month as missing.
+
+Dagster knows passed and failed only. A check that had nothing to judge is reported as passed, with
+the metadata `judged: false`: a warning would look like a fault. Who reads results asks `is_judged`.
 """
 
 import warnings
@@ -14,6 +17,7 @@ from typing import Any
 import dagster as dg
 
 from churn_assets.core.verdict import Verdict
+from churn_assets.defs.platform.check_records import JUDGED
 
 
 class GateError(dg.Failure):
@@ -62,10 +66,17 @@ def results(
             passed=verdict.passed,
             description=verdict.description,
             severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
-            metadata={**verdict.numbers, **(metadata or {})},
+            metadata={
+                **verdict.numbers,
+                **(metadata or {}),
+                **({} if verdict.judged else {JUDGED: False}),
+            },
         )
 
 
 def all_passed(verdicts: Mapping[str, Verdict], specs: Iterable[dg.AssetCheckSpec]) -> bool:
-    """Returns whether every blocking check passed, so that the asset may be published."""
-    return all(verdicts[spec.name].passed for spec in specs if spec.blocking)
+    """Returns whether every blocking check passed, so that the asset may be published.
+
+    What was not judged is not published either: nobody has shown that it is right.
+    """
+    return all(verdicts[spec.name].outcome == "passed" for spec in specs if spec.blocking)

@@ -29,7 +29,7 @@ from churn_assets.adapters.promotions import (
 from churn_assets.adapters.records import ModelRecord, PromotedModel
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.core.governance.promotion import RegistryState, registry_state, rollback_from
-from churn_assets.core.verdict import Verdict
+from churn_assets.core.verdict import Verdict, not_judged
 from churn_assets.defs.gates.approval import (
     PromotionConfig,
     decider,
@@ -121,8 +121,8 @@ def repair_aliases(
     """
     evidence = {**_run(context), "found": fault.verdict.description}
     state = correct(audit, name, **decider(context, config), evidence=evidence)
-    message = "The aliases follow the audit log again; no challenger was judged."
-    return Outcome(Verdict(True, message), promoted(state, anchor))
+    why = "the aliases follow the audit log again; a challenger is judged by the next run."
+    return Outcome(not_judged(why), promoted(state, anchor))
 
 
 def roll_back(
@@ -151,8 +151,8 @@ def roll_back(
         except MovementError as error:
             # Another attempt would roll back from a version that nobody named.
             raise GateError(description=str(error), allow_retries=False) from error
-    message = f"Rolled back to version {state.champion}: no challenger was judged."
-    return Outcome(Verdict(True, message), promoted(state, anchor))
+    why = f"rolled back to version {state.champion}; a challenger is judged by the next run."
+    return Outcome(not_judged(why), promoted(state, anchor))
 
 
 def challenge(

@@ -17,13 +17,17 @@ from dagster._core.instance import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._core.storage.tags import (
+    ASSET_EVALUATION_ID_TAG,
     AUTO_MATERIALIZE_TAG,
     AUTOMATION_CONDITION_TAG,
     ROOT_RUN_ID_TAG,
     SCHEDULE_NAME_TAG,
     SENSOR_NAME_TAG,
 )
+from dagster._serdes import ConfigurableClassData
+from dagster._utils.schedules import get_next_cron_tick, is_valid_cron_schedule
 
 REASONS = {
     "BaseAssetGraph": "type of the asset graph of a running step",
@@ -33,16 +37,21 @@ REASONS = {
     "CronFreshnessPolicy": "reads the deadline of a policy; `FreshnessPolicy` only builds one",
     "TimeWindowFreshnessPolicy": "reads the windows of a policy",
     "PartitionKeyFilter": "argument of the queries for check results of one partition",
-    "InstanceRef": "opens an instance with one setting overridden, for the demo",
+    "InstanceRef": "opens an instance with one setting overridden, for the demo; its defaults",
+    "ConfigurableClassData": "names the class of an instance's storage, with its configuration",
+    "DagsterSqliteStorage": "the storage of a local instance, here with a lock around its creation",
     "CheckRunHealthResult": "return type of a run launcher's health check",
     "WorkerStatus": "field of that result",
     "AssetCheckExecutionRecordStatus": "status of a stored check result",
     "IN_PROGRESS_RUN_STATUSES": "statuses of runs that may still materialise something",
+    "ASSET_EVALUATION_ID_TAG": "tag that links a run to the evaluation of the conditions",
     "AUTO_MATERIALIZE_TAG": "tag of a run that the daemon started for a condition",
     "AUTOMATION_CONDITION_TAG": "tag of a run that the daemon started for a condition",
     "ROOT_RUN_ID_TAG": "tag that links a retried run to the first attempt",
     "SCHEDULE_NAME_TAG": "tag of a run that a schedule started",
     "SENSOR_NAME_TAG": "tag of a run that a sensor started",
+    "get_next_cron_tick": "deadline of a month; the freshness policies use the same function",
+    "is_valid_cron_schedule": "checks a setting, with the setting's name in the message",
 }
 """What the project needs each name for."""
 
@@ -53,6 +62,7 @@ NO_COMPUTE_LOGS = {
 """`compute_logs` section of an instance that keeps no output of steps; documented by this path."""
 
 __all__ = [
+    "ASSET_EVALUATION_ID_TAG",
     "AUTOMATION_CONDITION_TAG",
     "AUTO_MATERIALIZE_TAG",
     "DATA_VERSION_TAG",
@@ -66,10 +76,14 @@ __all__ = [
     "BaseAssetGraph",
     "BuiltinAutomationCondition",
     "CheckRunHealthResult",
+    "ConfigurableClassData",
     "CronFreshnessPolicy",
+    "DagsterSqliteStorage",
     "DepsAutomationCondition",
     "InstanceRef",
     "PartitionKeyFilter",
     "TimeWindowFreshnessPolicy",
     "WorkerStatus",
+    "get_next_cron_tick",
+    "is_valid_cron_schedule",
 ]

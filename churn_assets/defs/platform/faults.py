@@ -1,9 +1,8 @@
 """Faults of steps: which of them a retry may help, and which message explains one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Protocol
 
 import dagster as dg
 from pandera.errors import SchemaError, SchemaErrors
@@ -23,9 +22,6 @@ TRANSIENT = (OSError, SourceUnavailableError, IncompleteLogError)
 
 PACKAGE = f"{__name__.partition('.')[0]}."
 FAILURE = f"{dg.Failure.__module__}.{dg.Failure.__qualname__}"
-
-Parameters = ParamSpec("Parameters")
-Event = TypeVar("Event")
 
 
 class ErrorInfo(Protocol):
@@ -58,19 +54,6 @@ def stop_at_data_fault() -> Iterator[None]:
         own = type(error).__module__.startswith(PACKAGE)
         text = str(error) if own else f"{type(error).__name__}: {error}"
         raise dg.Failure(description=text, allow_retries=False) from error
-
-
-def stops_at_data_fault(
-    step: Callable[Parameters, Iterator[Event]],
-) -> Callable[Parameters, Iterator[Event]]:
-    """Decorates the function of a step: `stop_at_data_fault` holds while the step runs."""
-
-    @wraps(step)
-    def stopping(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Event]:
-        with stop_at_data_fault():
-            yield from step(*args, **kwargs)
-
-    return stopping
 
 
 def error_message(error: ErrorInfo | None) -> str:

@@ -12,8 +12,14 @@ from churn_assets.adapters.sources.choice import choose_source
 from churn_assets.adapters.sources.source import Source
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
-from churn_assets.defs.platform.partitions import closed_months, labelled_months, one_month
-from churn_assets.settings import Settings
+from churn_assets.defs.platform.dagster_internals import is_valid_cron_schedule
+from churn_assets.defs.platform.partitions import (
+    closed_months,
+    labelled_months,
+    one_month,
+    without_partition,
+)
+from churn_assets.settings import DEFAULT_HOMES, Settings, SettingsError
 
 OWNER = "team:churn"
 
@@ -27,7 +33,13 @@ class Platform:
 
     @classmethod
     def of(cls, settings: Settings) -> "Platform":
-        """Loads the contract that the settings name."""
+        """Loads the contract that the settings name.
+
+        Raises:
+            SettingsError: A setting is no cron expression that Dagster understands.
+            ContractError: The contract is invalid.
+        """
+        _check_cron_expressions(settings)
         return cls(settings, load_contract(settings.contract))
 
     @cached_property
@@ -53,9 +65,28 @@ class Platform:
 
     @property
     def months_in_use(self) -> list[str]:
-        """The latest closed months: those that a model is trained on, and those without labels."""
+        """The latest closed months: those that a model is trained on, and those without labels.
+
+        A source whose last month is long ago has its latest months in use, not those of today.
+        """
         used = self.settings.training_months + self.contract.horizon_months
-        return list(self.closed_months.get_partition_keys()[-used:])
+        months = list(self.closed_months.get_partition_keys())
+        has = set().union(*self.source.months().values()).intersection(months)
+        return [month for month in months if not has or month <= max(has)][-used:]
+
+    @property
+    def months_without_partition(self) -> str:
+        """Describes the months of the source that have no partition; "" if there are none."""
+        first, *_, last = list(self.closed_months.get_partition_keys()) * 2
+        return without_partition(self.source.months(), first, last)
+
+    @property
+    def has_a_month_to_use(self) -> bool:
+        """Whether the source has a month with a partition, as far as it has a list of months."""
+        months = self.source.months().values()
+        return not months or not set().union(*months).isdisjoint(
+            self.closed_months.get_partition_keys()
+        )
 
     @property
     def retries(self) -> dg.RetryPolicy:
@@ -74,7 +105,7 @@ class Platform:
     @property
     def home(self) -> Path:
         """Folder of all local state."""
-        return self.settings.home or Path(".churn", self.contract.name).resolve()
+        return self.settings.home or Path(DEFAULT_HOMES, self.contract.name).resolve()
 
     @property
     def lake(self) -> Lake:
@@ -103,3 +134,15 @@ class Platform:
     def model_name(self) -> str:
         """Name of the registered model and of the bento."""
         return f"churn_{self.contract.name}"
+
+
+def _check_cron_expressions(settings: Settings) -> None:
+    groups = {"FRESHNESS": settings.freshness, "AUTOMATION": settings.automation}
+    wrong = [
+        f"CHURN_{group}__{name.upper()} is {value!r}: this is no cron expression, such as 0 6 2 * *"
+        for group, policy in groups.items()
+        for name, value in policy.model_dump().items()
+        if name.endswith(("_cron", "_deadline")) and not is_valid_cron_schedule(value)
+    ]
+    if wrong:
+        raise SettingsError("\n".join(wrong))

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
+from filelock import FileLock
 
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.bentos import BentoStore
@@ -15,6 +16,7 @@ from churn_assets.adapters.reports.html import render_drift, render_evaluation
 from churn_assets.adapters.reports.plots import drift_plots, evaluation_plots
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.core.monitoring.drift import DriftReport
+from churn_assets.defs.platform.instance import LOCK_SECONDS
 from churn_assets.defs.platform.platform import Platform
 from churn_assets.defs.platform.storage import DocumentIOManager, LakeIOManager, Renderer
 
@@ -40,11 +42,15 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
         # MLflow warns if a virtual environment has no pip, and uv creates environments without it.
         logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
         mlflow.set_tracking_uri(self.tracking_uri)
-        if mlflow.get_experiment_by_name(self.experiment) is None:
-            # A server has its own artifact store; for a database, MLflow would choose ./mlruns.
-            server = self.tracking_uri.startswith(("http", "databricks"))
-            location = None if server else Path(self.artifacts).as_uri()
-            mlflow.create_experiment(self.experiment, artifact_location=location)
+        # Two processes that created the tables or the experiment at once would both fail.
+        lock = Path(self.artifacts).with_suffix(".lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=LOCK_SECONDS):
+            if mlflow.get_experiment_by_name(self.experiment) is None:
+                # A server has its own artifact store; for a database, MLflow would choose ./mlruns.
+                server = self.tracking_uri.startswith(("http", "databricks"))
+                location = None if server else Path(self.artifacts).as_uri()
+                mlflow.create_experiment(self.experiment, artifact_location=location)
 
     @contextmanager
     def run(self, context: dg.AssetExecutionContext) -> Iterator[Any]:

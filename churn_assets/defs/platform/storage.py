@@ -92,10 +92,12 @@ class DocumentIOManager(dg.UPathIOManager):
     @stop_at_data_fault()
     def load_from_path(self, context: dg.InputContext, path: UPath) -> BaseModel:
         wanted: type[BaseModel] = context.dagster_type.typing_type
+        asset = context.asset_key.to_user_string()
         try:
             return wanted.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise DocumentError(f"{path} does not exist: materialise {asset} first") from error
         except ValueError as error:
-            asset = context.asset_key.to_user_string()
             message = f"{path} cannot be read as {wanted.__name__}: {error}; materialise {asset}"
             raise DocumentError(message) from error
 

@@ -11,12 +11,15 @@ import sklearn.metrics as reference
 
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
+from churn_assets.core.data.leaks import Association
 from churn_assets.core.evaluation.evaluation import (
     About,
     EvaluationReport,
     auc_above_floor,
     beats_simple_baseline,
     evaluate,
+    features_behind,
+    model_not_too_good,
     no_weak_slice,
     well_calibrated,
 )
@@ -302,9 +305,79 @@ def test_no_slice_large_enough_passes_and_says_so() -> None:
     assert verdict.numbers["value"] == "undefined"
 
 
+def too_good(report: EvaluationReport, auc: float | None, **features: float) -> EvaluationReport:
+    """The report with another ROC AUC, and with that of features alone; `a__b` is a pair."""
+    interval = Interval(value=auc, low=auc, high=auc)
+    found = tuple(
+        Association(features=tuple(name.split("__")), auc=alone, identified=0.0)
+        for name, alone in features.items()
+    )
+    metrics = report.metrics | {"roc_auc": interval}
+    return report.model_copy(update={"metrics": metrics, "associations": found})
+
+
+@pytest.mark.parametrize(("above", "passes"), [(-1e-9, True), (0.0, True), (1e-9, False)])
+def test_the_auc_may_be_at_its_upper_limit(
+    report: EvaluationReport, above: float, passes: bool
+) -> None:
+    verdict = model_not_too_good(too_good(report, 0.97 + above, tenure=0.96))
+    assert verdict.passed is passes
+    assert "ROC AUC is 0.970; up to 0.97 it is plausible." in verdict.description
+    assert (features_behind(too_good(report, 0.97 + above, tenure=0.96)) == []) is passes
+
+
+@pytest.mark.parametrize(("above", "alone"), [(-1e-9, False), (0.0, False), (1e-9, True)])
+@pytest.mark.parametrize("name", ["tenure", "age__tenure"])
+def test_a_feature_or_a_pair_gives_most_of_the_auc_from_a_share_on(
+    report: EvaluationReport, name: str, above: float, alone: bool
+) -> None:
+    # Halves and quarters are exact: the share is 0.75 of 0.5.
+    limits = report.limits.model_copy(update={"max_auc_share_of_one_feature": 0.75})
+    found = too_good(report, 1.0, **{name: 0.875 + above, "gender": 0.6})
+    found = found.model_copy(update={"limits": limits})
+    assert [one.name for one in features_behind(found)] == [name.replace("__", " + ")] * alone
+    verdict = model_not_too_good(found)
+    assert not verdict.passed
+    assert ("features" in verdict.numbers) is alone
+    shown = name.replace("__", " + ")
+    assert (
+        f"Alone, out of fold, {shown} has 0.875: more than 75% of what" in verdict.description
+    ) is alone
+    assert ("No feature or pair alone has more than 75%" in verdict.description) is not alone
+
+
+def test_a_feature_that_gives_most_is_named_without_its_pairs(report: EvaluationReport) -> None:
+    found = too_good(report, 1.0, age__tenure=0.99, tenure=0.98, gender=0.97, age=0.6)
+    assert [one.name for one in features_behind(found)] == ["tenure", "gender"]
+    verdict = model_not_too_good(found)
+    assert verdict.numbers["features"] == "tenure, gender"
+    assert "tenure has 0.980; gender has 0.970: more than 85%" in verdict.description
+
+
+def test_a_high_auc_in_a_report_without_features_says_so(report: EvaluationReport) -> None:
+    verdict = model_not_too_good(too_good(report, 0.99))
+    assert not verdict.passed
+    assert "does not have that of each feature" in verdict.description
+    assert features_behind(too_good(report, 0.99)) == []
+
+
+def test_an_undefined_auc_is_not_too_good(report: EvaluationReport) -> None:
+    verdict = model_not_too_good(too_good(report, None, tenure=1.0))
+    assert verdict.outcome == "not judged"
+    assert features_behind(too_good(report, None, tenure=1.0)) == []
+
+
+def test_a_report_without_associations_is_read(report: EvaluationReport) -> None:
+    document = json.loads(too_good(report, 0.8, tenure=0.7).model_dump_json())
+    assert document["associations"][0]["features"] == ["tenure"]
+    del document["associations"]
+    assert EvaluationReport.model_validate_json(json.dumps(document)).associations == ()
+
+
 def test_every_verdict_shows_value_and_limit(report: EvaluationReport) -> None:
     assert list(report.verdicts) == [
-        "auc_above_floor", "well_calibrated", "no_weak_slice", "beats_simple_baseline"
+        "auc_above_floor", "model_not_too_good", "well_calibrated", "no_weak_slice",
+        "beats_simple_baseline",
     ]  # fmt: skip
     for verdict in report.verdicts.values():
         assert {"value", "limit"} <= set(verdict.numbers)

@@ -9,11 +9,13 @@ import pytest
 from benchmarks.promotion import SCENARIOS, Scenario, population, promoted
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.loading import load_contract
+from churn_assets.core.data.leaks import Association
 from churn_assets.core.evaluation.evaluation import EvaluationReport, evaluate
 from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.governance.audit import AuditEntry, next_entry
 from churn_assets.core.governance.promotion import (
     Comparison,
+    PolicyName,
     RegistryState,
     approvable,
     approval_recorded,
@@ -26,6 +28,7 @@ from churn_assets.core.governance.promotion import (
     registry_state,
     rollback_from,
     superior,
+    unless_label_is_known,
 )
 from churn_assets.core.limits import Limits
 from churn_assets.core.policies import PromotionPolicy
@@ -198,6 +201,66 @@ def test_a_first_model_that_may_not_pay_is_described_with_all_of_its_numbers(
 def test_what_the_policy_promotes_is_described_by_the_floor_alone(good: EvaluationReport) -> None:
     assert "Failed" not in first(good, POLICY).description
     assert "offers" not in first(good, POLICY).description
+
+
+def suspected(report: EvaluationReport, auc: float, **features: float) -> EvaluationReport:
+    """The report with another ROC AUC of the model, and with that of features alone."""
+    interval = Interval(value=auc, low=auc, high=auc)
+    found = tuple(
+        Association(features=(name,), auc=alone, identified=0.0) for name, alone in features.items()
+    )
+    metrics = report.metrics | {"roc_auc": interval}
+    return report.model_copy(update={"metrics": metrics, "associations": found, "limits": Limits()})
+
+
+@pytest.mark.parametrize("name", ["first", "fresh", "superior"])
+@pytest.mark.parametrize(
+    ("auc", "alone", "failed"),
+    [
+        (0.97, 0.97, ""),
+        (0.971, 0.97, "model_not_too_good"),
+        (0.971, 0.8, ""),
+        (0.9, 0.991, "no_feature_knows_the_label"),
+        (0.99, 0.991, "model_not_too_good, no_feature_knows_the_label"),
+    ],
+)
+def test_a_challenger_that_may_know_the_label_waits_under_every_policy(
+    good: EvaluationReport, name: PolicyName, auc: float, alone: float, failed: str
+) -> None:
+    report = suspected(good, auc, tenure=alone, age=0.6)
+    by_policy = judge(name, report, compared(0.1, 0.1), POLICY)
+    assert by_policy.passed
+    verdict = unless_label_is_known(by_policy, report)
+    assert verdict.passed is (failed == "")
+    assert approvable(name, report, by_policy) is bool(failed)
+    if failed:
+        assert verdict.numbers["failed"] == failed
+        assert verdict.numbers["suspected_features"] == "tenure"
+        assert verdict.description.startswith("The model may know the label: ")
+        assert verdict.description.endswith(by_policy.description)
+    else:
+        assert verdict == by_policy
+
+
+def test_what_the_policy_refuses_needs_an_override_even_if_it_may_know_the_label(
+    good: EvaluationReport,
+) -> None:
+    report = suspected(good, 1.0, tenure=1.0)
+    refused = judge("fresh", report, compared(-0.1, 0.1), POLICY)
+    assert not unless_label_is_known(refused, report).passed
+    assert not approvable("fresh", report, refused)
+
+
+def test_a_first_model_that_may_not_pay_either_is_described_with_both(
+    good: EvaluationReport,
+) -> None:
+    report = with_gain(suspected(good, 1.0, tenure=1.0), -0.01)
+    by_policy = first(report, POLICY)
+    verdict = unless_label_is_known(by_policy, report)
+    assert verdict.numbers["failed"] == (
+        "beats_simple_baseline, model_not_too_good, no_feature_knows_the_label"
+    )
+    assert approvable("first", report, by_policy)
 
 
 def test_the_recipe_selects_the_policy() -> None:

@@ -67,5 +67,5 @@ def test_the_cool_down_is_counted_from_the_last_training(age: timedelta, over: b
 
 
 def test_a_warning_later_than_the_failure_is_refused_with_both_names() -> None:
-    with pytest.raises(ValueError, match="CHURN_FRESHNESS__MODEL_WARN_DAYS is 31, above"):
+    with pytest.raises(ValueError, match="CHURN_FRESHNESS__MODEL_WARN_DAYS is 31, not below"):
         FreshnessPolicy(model_warn_days=31)

@@ -14,7 +14,9 @@ from pydantic import SecretStr
 from churn_assets.adapters.alerts import DeliveryError
 from churn_assets.defs.alerting import alerts, event_log, runbooks
 from churn_assets.defs.alerting.alerts import AlertCursor
+from churn_assets.defs.automation import deadlines
 from churn_assets_tests.adapters.receivers import Received, mail_server, webhook
+from churn_assets_tests.defs.check_events import report_result
 from churn_assets_tests.defs.graph import CUSTOMERS, MONTH, Graph, customers, from_files
 
 UI = "http://ui.example.org"
@@ -40,9 +42,11 @@ class Watched:
         self.graph.run(*CUSTOMERS, month=MONTH, tags=dagster_tags)
 
     def tick(self) -> str:
-        (sensor,) = alerts.definitions(self.graph.platform).sensors or ()
-        with dg.build_sensor_context(self.graph.instance, cursor=self.cursor) as context:
-            data = sensor.evaluate_tick(context)
+        repository = self.graph.definitions.get_repository_def()
+        with dg.build_sensor_context(
+            self.graph.instance, cursor=self.cursor, repository_def=repository
+        ) as context:
+            data = repository.get_sensor_def(alerts.SENSOR).evaluate_tick(context)
         self.cursor = data.cursor
         return data.skip_message or ""
 
@@ -107,6 +111,39 @@ def test_a_check_that_only_warns_is_not_reported(watched: Watched, hook: Receive
     watched.report(warning)
     watched.tick()
     assert (hook.accepted, watched.open) == ([], set())
+
+
+def test_a_check_with_nothing_to_judge_neither_opens_nor_closes_an_incident(
+    watched: Watched, hook: Received
+) -> None:
+    title = f"every_id_known of churn_labels, {MONTH}"
+    states = (
+        ((True, False), []),  # passed by Dagster's flag, not judged
+        ((False, True), [f"ALERT: {title}"]),
+        ((True, False), []),
+        ((True, True), [f"RECOVERED: {title}"]),
+        ((True, False), []),
+    )
+    sent: list[str] = []
+    for (passed, judged), messages in states:
+        report_result(
+            watched.graph, "churn_labels", "every_id_known", MONTH, passed=passed, judged=judged
+        )
+        watched.tick()
+        sent += messages
+        assert hook.headlines == sent
+
+
+def test_the_first_tick_reports_a_failure_that_a_later_result_did_not_judge(
+    tmp_path: Path, hook: Received
+) -> None:
+    watched = Watched(tmp_path, webhook=SecretStr(hook.url))
+    for passed in (False, True):
+        report_result(
+            watched.graph, "churn_labels", "every_id_known", MONTH, passed=passed, judged=not passed
+        )
+    watched.tick()
+    assert hook.headlines == [f"ALERT: every_id_known of churn_labels, {MONTH}"]
 
 
 def test_a_failed_run_is_reported_until_one_succeeds(watched: Watched, hook: Received) -> None:
@@ -221,6 +258,82 @@ def test_failed_freshness_is_reported_until_it_passes(watched: Watched, hook: Re
     assert alert["runbook"] == "docs/operations.md#asset-stale"
     assert recovery["lasted"] == "1 h"
     assert f"<{UI}/assets/churn_model?view=overview|" in hook.accepted[0]["text"]
+
+
+def state_changed(asset: str, state: str, hour: int = 0) -> FreshnessStateChange:
+    return FreshnessStateChange(
+        key=dg.AssetKey(asset),
+        previous_state=FreshnessState.UNKNOWN,
+        new_state=FreshnessState(state),
+        state_change_timestamp=1_760_000_000.0 + 3_600 * hour,
+    )
+
+
+def test_failed_freshness_behind_a_shut_gate_names_the_gate_and_is_reported_once(
+    watched: Watched, hook: Received
+) -> None:
+    watched.tick()
+    for asset, name in (("evaluation_report", "auc_above_floor"), ("churn_model", "reproducible")):
+        watched.report(
+            dg.AssetCheckEvaluation(
+                asset_key=dg.AssetKey(asset), check_name=name, passed=False, metadata={},
+                description="AUC 0.51, at least 0.7", severity=dg.AssetCheckSeverity.ERROR,
+            )
+        )  # fmt: skip
+    watched.tick()
+    for hour in range(3):
+        watched.report(state_changed("promoted_model", "FAIL", hour))
+        watched.tick()
+    assert hook.headlines.count("ALERT: freshness of promoted_model") == 1
+    text = hook.accepted[-1]["text"]
+    assert "stopped by evaluation_report: auc_above_floor (AUC 0.51, at least 0.7)" in text
+    assert "reproducible" not in text, "it does not block"
+
+
+def months(asset: str, **states: str) -> dg.AssetCheckEvaluation:
+    """Result of the check of deadlines: the state of each month, such as m2026_08="overdue"."""
+    named = {name.strip("m").replace("_", "-"): state for name, state in states.items()}
+    late = {month: state for month, state in named.items() if state in ("waiting", "overdue")}
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(asset), check_name=deadlines.CHECK, passed=not late,
+        severity=dg.AssetCheckSeverity.ERROR, description="of months",
+        metadata={deadlines.MONTHS: {
+            month: [state, f"not there ({state})" if month in late else ""]
+            for month, state in named.items()
+        }},
+    )  # fmt: skip
+
+
+def test_a_late_month_is_reported_once_and_recovers_by_itself(
+    watched: Watched, hook: Received
+) -> None:
+    watched.tick()
+    for result in (
+        months("raw_customers", m2026_07="kept", m2026_08="overdue"),
+        months("validated_features", m2026_08="waiting"),
+        months("raw_customers", m2026_07="kept", m2026_08="overdue", m2026_09="overdue"),
+        months("raw_customers", m2026_07="kept", m2026_08="kept", m2026_09="overdue"),
+    ):
+        watched.report(result)
+        watched.tick()
+    assert hook.headlines == [
+        "ALERT: freshness of raw_customers, 2026-08",
+        "ALERT: freshness of raw_customers, 2026-09",
+        "RECOVERED: freshness of raw_customers, 2026-08",
+    ]
+    alert = hook.accepted[0]
+    assert "2026-08 is not there (overdue)." in alert["text"]
+    assert fields(alert)["runbook"] == "docs/operations.md#data-late"
+    assert watched.open == {"freshness:raw_customers:2026-09"}
+
+
+def test_dagsters_own_state_of_a_monthly_asset_is_not_reported(
+    watched: Watched, hook: Received
+) -> None:
+    watched.tick()
+    watched.report(state_changed("raw_customers", "FAIL"))
+    watched.tick()
+    assert hook.headlines == []
 
 
 @pytest.mark.parametrize(

@@ -224,8 +224,10 @@ def test_unreadable_lines_are_kept(graph: Graph) -> None:
 def test_a_month_without_log_has_no_rows_and_without_key_no_known_customers(graph: Graph) -> None:
     result = graph.run("served_traffic", month=SECOND)
     assert result.success
-    description = evaluation(result, "serving_matches_training").description
-    assert description == "Nothing could be compared: there are no predictions."
+    check = evaluation(result, "serving_matches_training")
+    why = "nothing could be compared: there are no predictions; "
+    assert (check.description or "").startswith(f"Not judged: {why}")
+    assert check.metadata["judged"].value is False
     serve(graph, Path(graph.platform.predictions).parent, 20)
     graph.platform.id_key_file.unlink()
     result = graph.run("served_traffic", month=SECOND)

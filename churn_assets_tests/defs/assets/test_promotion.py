@@ -22,7 +22,7 @@ from churn_assets.audit import main
 from churn_assets.core.evaluation.evaluation import EvaluationReport
 from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.governance.promotion import Comparison
-from churn_assets.defs.alerting.alerts import definitions as alerting
+from churn_assets.defs.alerting.alerts import SENSOR as ALERTS
 from churn_assets.defs.gates import decision
 from churn_assets.defs.gates.approval import DAEMON_TAGS
 from churn_assets_tests.adapters.receivers import webhook
@@ -266,12 +266,15 @@ def test_a_first_model_that_waits_is_reported_once_until_a_good_one_is_promoted(
 ) -> None:
     with webhook() as hook:
         auto = promotions(home, tmp_path, {"webhook": hook.url})
-        (sensor,) = alerting(auto.graph.platform).sensors or ()
+        repository = auto.graph.definitions.get_repository_def()
+        sensor = repository.get_sensor_def(ALERTS)
         cursor: str | None = None
 
         def tick() -> None:
             nonlocal cursor
-            with dg.build_sensor_context(auto.graph.instance, cursor=cursor) as context:
+            with dg.build_sensor_context(
+                auto.graph.instance, cursor=cursor, repository_def=repository
+            ) as context:
                 cursor = sensor.evaluate_tick(context).cursor
 
         tick()
@@ -366,6 +369,9 @@ def test_a_rollback_brings_back_the_version_before(auto: Promotions) -> None:
     assert auto.aliases == {"champion": "1", "previous": "2"}
     assert auto.moves[2:] == [("rollback", "ada", "2", "1")]
     document = auto.document
+    check = earned(result)
+    assert (check.description or "").startswith("Not judged: rolled back to version 1")
+    assert check.metadata["judged"].value is False
     assert (document.action, document.model.version) == ("rollback", "1")
     assert document.previous
     assert document.previous.version == "2"

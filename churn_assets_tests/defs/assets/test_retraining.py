@@ -45,6 +45,13 @@ def test_a_reason_stays_if_a_later_month_has_a_report_and_no_results(graph: Grap
 
 
 @pytest.mark.parametrize("month", [MONTH, LATER])
+def test_a_reason_stays_if_a_later_result_judged_nothing(graph: Graph, month: str) -> None:
+    report_asset(graph, DRIFT, month)
+    report_result(graph, DRIFT, CHECK, month, passed=True, warns=True, judged=False)
+    assert keys(graph) == [f"drift:{MONTH}"]
+
+
+@pytest.mark.parametrize("month", [MONTH, LATER])
 def test_a_later_result_that_passes_answers_the_reason(graph: Graph, month: str) -> None:
     report_asset(graph, DRIFT, month)
     report_result(graph, DRIFT, CHECK, month, passed=True, warns=True)

@@ -89,16 +89,74 @@ def test_assets_behind_a_failed_check_are_requested_once_it_passes(
     ]
 
 
-def test_an_older_failure_keeps_the_gate_closed(filled: SmallGraph) -> None:
-    """The features of a month failed: new labels of that month request no training set."""
-    filled.failing.add(("validated_features", "2026-06"))
+@pytest.mark.parametrize("failing", ["validated_features", "raw_customers", "churn_labels"])
+def test_a_failed_month_leads_to_one_training_set_without_it_and_one_with_it_again(
+    filled: SmallGraph, failing: str
+) -> None:
+    filled.failing.add((failing, "2026-06"))
     filled.deliver("customer_deliveries", "2026-06")
-    filled.settle()
-    filled.deliver("label_deliveries", "2026-06")
-    assert "training_set" not in {name for _, name in filled.settle()}
+    assert filled.settle().count((None, "training_set")) == 1
+    filled.deliver("label_deliveries", "2026-05")
+    assert (None, "training_set") in filled.settle()
     filled.failing.clear()
     filled.deliver("customer_deliveries", "2026-06")
+    assert filled.settle().count((None, "training_set")) == 1
+
+
+def test_without_a_month_whose_checks_pass_no_training_set_is_requested(graph: SmallGraph) -> None:
+    graph.failing |= {("churn_labels", month) for month in LABELLED}
+    deliver(graph)
+    assert "training_set" not in " ".join(names for _, names in graph.settle())
+    graph.failing.remove(("churn_labels", "2026-06"))
+    graph.deliver("label_deliveries", "2026-06")
+    assert (None, " ".join(["training_set", *MODEL.split()])) in graph.settle()
+
+
+def test_labels_that_wait_for_a_check_of_their_month_hold_up_no_other_month(
+    filled: SmallGraph,
+) -> None:
+    """The customers of a month were published, and refused when they were delivered again."""
+    filled.failing.add(("raw_customers", "2026-07"))
+    filled.deliver("customer_deliveries", "2026-07")
+    filled.settle()
+    filled.clock.shift(timedelta(days=30))
+    filled.settle()
+    for month in ("2026-06", "2026-07"):
+        filled.deliver("label_deliveries", month)
+    filled.deliver("customer_deliveries", "2026-08")
+    runs = filled.settle()
+    assert ("2026-07", "churn_labels") not in runs
+    assert (None, "training_set") in runs
+    assert ("2026-08", "drift_report") in runs
+
+
+def test_a_cancelled_run_of_a_month_holds_up_no_other_month(filled: SmallGraph) -> None:
+    filled.cancelling.add(("churn_labels", "2026-07"))
+    filled.deliver("label_deliveries", "2026-07")
+    filled.deliver("label_deliveries", "2026-06")
+    runs = filled.settle()
+    assert ("2026-07", "churn_labels") in runs
+    assert (None, "training_set") in runs
+
+
+def test_failed_labels_stop_no_drift_report_of_the_month_after(graph: SmallGraph) -> None:
+    graph.failing.add(("churn_labels", "2026-06"))
+    deliver(graph)
+    assert ("2026-07", names(AFTER)) in sorted_by_tick(graph)
+
+
+def test_no_model_is_trained_on_a_month_that_has_failed_since(filled: SmallGraph) -> None:
+    """The training set without the month cannot be made: it stays as it was."""
+    filled.crashing.add(("training_set", None))
+    filled.failing.add(("raw_customers", "2026-06"))
+    filled.deliver("customer_deliveries", "2026-06")
     assert (None, "training_set") in filled.settle()
+    filled.deliver("retraining_reasons")
+    assert filled.settle() == []
+    filled.crashing.clear()
+    filled.deliver("label_deliveries", "2026-05")
+    runs = [assets for month, assets in sorted_by_tick(filled) if month is None]
+    assert runs == [["training_set"], names(MODEL)]
 
 
 def test_a_crashed_run_is_not_requested_again(filled: SmallGraph) -> None:
@@ -107,6 +165,46 @@ def test_a_crashed_run_is_not_requested_again(filled: SmallGraph) -> None:
     assert (None, "training_set") in filled.settle()
     filled.crashing.clear()
     assert filled.settle() == []
+
+
+@pytest.mark.parametrize(
+    ("delivery", "asset"),
+    [("customer_deliveries", "raw_customers"), ("label_deliveries", "churn_labels")],
+)
+def test_a_delivery_after_the_run_of_the_last_tick_is_not_lost(
+    filled: SmallGraph, delivery: str, asset: str
+) -> None:
+    """One tick sees the run and the delivery, as after a time in which the daemon was down."""
+    filled.deliver(delivery, "2026-06")
+    assert any(asset in assets for _, assets in filled.tick())
+    filled.deliver(delivery, "2026-06")
+    assert [month for month, assets in filled.settle() if asset in assets] == ["2026-06"]
+    assert filled.settle() == []
+
+
+def test_a_delivery_after_a_cancelled_run_is_not_lost(filled: SmallGraph) -> None:
+    filled.cancelling.add(("raw_customers", "2026-06"))
+    filled.deliver("customer_deliveries", "2026-06")
+    filled.tick()
+    filled.cancelling.clear()
+    filled.deliver("customer_deliveries", "2026-06")
+    assert sum("raw_customers" in assets for _, assets in filled.settle()) == 1
+
+
+def test_an_asset_that_was_made_by_hand_after_its_input_is_not_requested(
+    filled: SmallGraph,
+) -> None:
+    for name in ("validated_features", "customer_scores"):
+        filled.make(name, month="2026-06")
+    assert not any("customer_scores" in assets for _, assets in filled.settle())
+
+
+def test_an_input_that_was_made_by_hand_after_the_asset_leads_to_a_request(
+    filled: SmallGraph,
+) -> None:
+    for name in ("customer_scores", "validated_features"):
+        filled.make(name, month="2026-06")
+    assert sum("customer_scores" in assets for _, assets in filled.settle()) == 1
 
 
 def test_one_reason_leads_to_one_training(filled: SmallGraph) -> None:

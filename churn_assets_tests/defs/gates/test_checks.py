@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
-from churn_assets.core.verdict import Verdict
+from churn_assets.core.verdict import Verdict, not_judged
 from churn_assets.defs.gates.checks import all_passed, check, results
 from churn_assets_tests.defs.graph import CUSTOMERS, LABELS, MONTH, customers, from_rows
 
@@ -13,6 +14,24 @@ def test_only_blocking_checks_decide_on_publishing() -> None:
     good, bad = Verdict(True, ""), Verdict(False, "")
     assert all_passed({"gate": good, "advice": bad}, SPECS)
     assert not all_passed({"gate": bad, "advice": good}, SPECS)
+
+
+def test_what_a_blocking_check_did_not_judge_is_not_published() -> None:
+    good, open_ = Verdict(True, ""), not_judged("nothing is there")
+    assert all_passed({"gate": good, "advice": open_}, SPECS)
+    assert not all_passed({"gate": open_, "advice": good}, SPECS)
+
+
+@pytest.mark.parametrize("warns", [True, False])
+def test_a_result_without_anything_to_judge_is_marked_and_no_failure(warns: bool) -> None:
+    verdicts = {"gate": not_judged("nothing is there; a row is needed.", {"limit": 2})}
+    [result] = results("a", verdicts, warn=["gate"] if warns else [], metadata={"more": 1})
+    assert (result.passed, result.description) == (
+        True, "Not judged: nothing is there; a row is needed.",
+    )  # fmt: skip
+    assert {key: value.value for key, value in result.metadata.items()} == {
+        "limit": 2, "more": 1, "judged": False,
+    }  # fmt: skip
 
 
 def test_a_result_carries_the_verdicts_numbers_and_its_severity() -> None:

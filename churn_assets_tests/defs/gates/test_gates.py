@@ -8,7 +8,7 @@ import pytest
 
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.defs.gates.approval import DAEMON_TAGS
-from churn_assets_tests.defs.check_events import End, plan
+from churn_assets_tests.defs.check_events import End, plan, report_result
 from churn_assets_tests.defs.graph import CUSTOMERS, LABELS, MONTH, Graph, customers, from_files
 from churn_assets_tests.defs.run_results import error_of, failed_checks, materialised
 
@@ -74,6 +74,21 @@ def test_a_check_that_is_planned_again_and_never_evaluated_changes_no_gate(
     assert graph.run(*CUSTOMERS[1:], month=MONTH).success
     message = error_of(graph.run("churn_labels", month=OTHER), "churn_labels")
     assert f"raw_customers: rows_present of {OTHER}" in message
+
+
+@pytest.mark.parametrize("shut", [True, False])
+def test_a_result_that_judged_nothing_changes_no_gate(graph: Graph, shut: bool) -> None:
+    assert graph.run("raw_customers", month=MONTH).success
+    if shut:
+        report_result(graph, "raw_customers", "rows_present", MONTH, passed=False)
+    report_result(graph, "raw_customers", "rows_present", MONTH, passed=True, judged=False)
+    result = graph.run("churn_labels", month=MONTH)
+    assert result.success is not shut
+    if shut:
+        message = error_of(result, "churn_labels")
+        assert f"raw_customers: rows_present of {MONTH}" in message
+        report_result(graph, "raw_customers", "rows_present", MONTH, passed=True)
+        assert graph.run("churn_labels", month=MONTH).success
 
 
 def test_an_override_needs_a_reason_and_a_name_and_is_recorded(graph: Graph) -> None:

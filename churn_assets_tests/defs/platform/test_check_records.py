@@ -8,6 +8,7 @@ import pytest
 
 from churn_assets.defs.platform.check_records import (
     latest_failures,
+    latest_judged,
     latest_result,
     latest_results,
 )
@@ -69,6 +70,29 @@ def test_a_warning_is_a_result_and_no_failure(graph: Graph) -> None:
     report_result(graph, RAW, ROWS.name, MONTH, passed=False, warns=True)
     assert found(graph) == {MONTH: False}
     assert list(latest_failures(graph.instance, [ROWS])) == []
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_result_that_judged_nothing_does_not_hide_the_one_before_it(
+    graph: Graph, passed: bool
+) -> None:
+    report_result(graph, RAW, ROWS.name, MONTH, passed=passed)
+    for _ in range(2):
+        report_result(graph, RAW, ROWS.name, MONTH, passed=True, judged=False)
+        plan(graph, RAW, month=MONTH, end="failed")
+    assert found(graph) == {MONTH: passed}
+    assert len(list(latest_failures(graph.instance, [ROWS], [MONTH]))) == (not passed)
+    latest, judged = latest_result(graph.instance, ROWS), latest_judged(graph.instance, ROWS)
+    assert latest is not None
+    assert judged is not None
+    assert (latest.judged, judged.judged, judged.result.passed) == (False, True, passed)
+
+
+def test_a_check_that_never_judged_has_a_result_and_no_judged_one(graph: Graph) -> None:
+    report_result(graph, RAW, ROWS.name, MONTH, passed=True, judged=False)
+    assert found(graph) == {}
+    assert latest_judged(graph.instance, ROWS) is None
+    assert latest_result(graph.instance, ROWS) is not None
 
 
 def test_a_check_without_partitions_has_one_result(graph: Graph) -> None:

@@ -26,7 +26,8 @@ from churn_assets.contracts.loading import ContractError
 from churn_assets.core.modelling.training import TrainingError
 from churn_assets.core.settings_errors import SettingsError
 from churn_assets.defs.gates.checks import GateError
-from churn_assets.defs.platform.faults import error_message, stops_at_data_fault
+from churn_assets.defs.platform.faults import error_message
+from churn_assets.defs.platform.steps import step
 from churn_assets_tests.defs.graph import CUSTOMERS, LABELS, MONTH, customers, from_files, from_rows
 from churn_assets_tests.defs.run_results import error_of, materialised, retries
 
@@ -51,12 +52,12 @@ def run(error: Exception) -> dg.ExecuteInProcessResult:
     """Materialises an asset whose step raises an error."""
 
     @dg.asset(retry_policy=dg.RetryPolicy(max_retries=RETRIES), output_required=False)
-    @stops_at_data_fault
-    def step(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
+    @step
+    def failing(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
         yield from ()
         raise error
 
-    return dg.materialize([step], raise_on_error=False)
+    return dg.materialize([failing], raise_on_error=False)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_a_fault_of_the_data_is_not_retried(error: Exception) -> None:
     result = run(error)
     assert not result.success
     assert retries(result) == 0
-    assert error_message(result.failure_data_for_node("step").error).endswith("x")
+    assert error_message(result.failure_data_for_node("failing").error).endswith("x")
 
 
 @pytest.mark.parametrize(
@@ -87,18 +88,18 @@ def test_a_fault_of_the_data_is_not_retried(error: Exception) -> None:
 def test_a_fault_of_an_external_system_is_retried(error: Exception) -> None:
     result = run(error)
     assert retries(result) == RETRIES
-    assert error_message(result.failure_data_for_node("step").error).endswith("x")
+    assert error_message(result.failure_data_for_node("failing").error).endswith("x")
 
 
 def test_every_step_of_the_graph_stops_at_a_fault_of_the_data(tmp_path: Path) -> None:
-    code = stops_at_data_fault(lambda: iter(())).__code__
+    code = step(lambda context: iter(())).__code__
     definitions = from_files(tmp_path, tmp_path / "customers.csv").definitions
     steps = [found for found in definitions.assets or () if isinstance(found, dg.AssetsDefinition)]
     steps = [found for found in steps if found.is_executable]
     assert len(steps) == 11
-    for step in steps:
-        function = step.op.compute_fn.decorated_fn  # type: ignore[union-attr]
-        assert function.__code__ is code, step.op.name
+    for one in steps:
+        function = one.op.compute_fn.decorated_fn  # type: ignore[union-attr]
+        assert function.__code__ is code, one.op.name
 
 
 def test_a_training_that_the_data_forbid_is_tried_once(

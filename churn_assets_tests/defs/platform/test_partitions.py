@@ -4,7 +4,12 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from churn_assets.defs.platform.partitions import closed_months, labelled_months, one_month
+from churn_assets.defs.platform.partitions import (
+    closed_months,
+    labelled_months,
+    one_month,
+    without_partition,
+)
 from churn_assets.settings import latest_closed_month
 
 NOW = datetime(2026, 4, 15, tzinfo=UTC)
@@ -42,3 +47,46 @@ def test_labels_of_a_month_need_that_months_customers() -> None:
         current_time=NOW,
     )
     assert list(upstream.partitions_subset.get_partition_keys()) == ["2026-01"]
+
+
+@pytest.mark.parametrize(
+    ("months", "says"),
+    [
+        (["2025-01", "2025-02", "2026-10"], ""),
+        ([], ""),
+        (
+            ["2024-12"],
+            "a.csv has 2024-12; set CHURN_FIRST_MONTH=2024-12 to use 2024-12, because the first "
+            "partition is 2025-01",
+        ),
+        (
+            ["2025-01", "2024-12"],
+            "a.csv has 2024-12 to 2025-01; set CHURN_FIRST_MONTH=2024-12 to use 2024-12, because "
+            "the first partition is 2025-01",
+        ),
+        (
+            ["2023-11", "2023-05", "2023-07", "2023-06"],
+            "a.csv has 2023-05 to 2023-07, 2023-11; set CHURN_FIRST_MONTH=2023-05 to use 2023-05 "
+            "to 2023-07, 2023-11, because the first partition is 2025-01",
+        ),
+        (
+            ["2026-11", "2026-10"],
+            "a.csv has 2026-10 to 2026-11; 2026-11 cannot be used yet, because the latest closed "
+            "month is 2026-10",
+        ),
+        (
+            ["2024-12", "2025-01", "2026-12"],
+            "a.csv has 2024-12 to 2025-01, 2026-12; set CHURN_FIRST_MONTH=2024-12 to use 2024-12, "
+            "because the first partition is 2025-01; 2026-12 cannot be used yet, because the "
+            "latest closed month is 2026-10",
+        ),
+    ],
+)
+def test_months_without_a_partition_are_named(months: list[str], says: str) -> None:
+    assert without_partition({"a.csv": months}, "2025-01", "2026-10") == says
+
+
+def test_each_file_with_such_months_is_named() -> None:
+    found = {"a.csv": ["2024-12"], "b.csv": ["2025-01"], "c.csv": ["2024-11"]}
+    sentences = without_partition(found, "2025-01", "2026-10").split(". ")
+    assert [text[:5] for text in sentences] == ["a.csv", "c.csv"]

@@ -133,6 +133,16 @@ def test_a_report_that_cannot_be_read_is_named_and_not_retried(home: Path, text:
     assert str(it.value.description).endswith("; materialise every_month")
 
 
+def test_a_report_that_does_not_exist_is_named_and_not_retried(home: Path) -> None:
+    run(home, "every_month")
+    (home / "reports/every_month.json").unlink()
+    with pytest.raises(dg.Failure) as raised:
+        run(home, "read_again")
+    assert not raised.value.allow_retries
+    text = "every_month.json does not exist: materialise every_month first"
+    assert str(raised.value.description).endswith(text)
+
+
 def test_a_table_that_does_not_exist_is_not_retried(tmp_path: Path) -> None:
     with pytest.raises(dg.Failure, match="table 'tenures' is not in") as raised:
         run(tmp_path, "every_month")
