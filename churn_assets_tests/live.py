@@ -20,7 +20,7 @@ import psutil
 
 from churn_assets.core.simulation.simulator import Simulator
 from churn_assets.defs.platform.partitions import closed_months
-from churn_assets_tests.adapters.receivers import Received
+from churn_assets_tests.adapters.receivers import Received, webhook
 from churn_assets_tests.documents import ROOT
 
 CUSTOMERS = 3_000
@@ -165,6 +165,15 @@ class LiveHome:
     def output(self) -> str:
         """Last output of `dagster dev`."""
         return (self.home / "dev.log").read_text()[-6_000:]
+
+
+@contextmanager
+def live_home(folder: Path) -> Iterator[LiveHome]:
+    """An empty home in a folder, with a receiver of its alerts."""
+    with webhook() as received:
+        live = LiveHome(folder, DeliveryFolder(folder / "source"), received)
+        with live.log.instance:
+            yield live
 
 
 def expected(delivered: int, labelled: int) -> set[tuple[str, str | None]]:

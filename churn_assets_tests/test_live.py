@@ -16,7 +16,6 @@ import pytest
 
 from churn_assets.adapters.lake import Lake
 from churn_assets.core.simulation.simulator import Simulator
-from churn_assets_tests.adapters.receivers import webhook
 from churn_assets_tests.live import (
     BY_MONTH,
     CUSTOMERS,
@@ -24,12 +23,12 @@ from churn_assets_tests.live import (
     MONTHS,
     PATIENCE,
     TICK,
-    DeliveryFolder,
     EventLog,
     LiveHome,
     dagster_dev,
     end,
     expected,
+    live_home,
     wait,
 )
 
@@ -46,11 +45,8 @@ SHORT_AGE = {"CHURN_RETRAINING__MAX_AGE_DAYS": str(30 * ONE_SECOND), **NO_COOL_D
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveHome]:
-    home = tmp_path_factory.mktemp("live")
-    with webhook() as received:
-        live = LiveHome(home, DeliveryFolder(home / "source"), received)
-        with live.log.instance:
-            yield live
+    with live_home(tmp_path_factory.mktemp("live")) as live:
+        yield live
 
 
 @pytest.mark.long

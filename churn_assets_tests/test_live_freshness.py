@@ -1,7 +1,7 @@
 """Freshness alone, under a real webserver and daemon: no event, no delivery, and no person.
 
 Everything is older than the settings promise. Each asset is materialised once, in order. Then the
-clock of all processes is a day ahead, the settings promise what they do by default, and nothing is
+clock of the daemon is a day ahead, the settings promise what they do by default, and nothing is
 materialised.
 """
 
@@ -15,7 +15,6 @@ import pytest
 
 from churn_assets.core.simulation.simulator import Simulator
 from churn_assets.defs.platform.promise_tags import TAG
-from churn_assets_tests.adapters.receivers import webhook
 from churn_assets_tests.live import (
     BY_MONTH,
     CUSTOMERS,
@@ -23,9 +22,9 @@ from churn_assets_tests.live import (
     MONTHS,
     PATIENCE,
     TICK,
-    DeliveryFolder,
     LiveHome,
     dagster_dev,
+    live_home,
     wait,
 )
 
@@ -57,19 +56,21 @@ HEALED = {
 
 AHEAD = """
 import os
+import sys
 from datetime import UTC, datetime, timedelta
-import time_machine
-time_machine.travel(datetime.now(UTC) + timedelta(days=float(os.environ["DAYS_AHEAD"]))).start()
+if "dagster._daemon" in sys.orig_argv:
+    import time_machine
+    ahead = timedelta(days=float(os.environ["DAYS_AHEAD"]))
+    time_machine.travel(datetime.now(UTC) + ahead).start()
 """
-"""Runs in every process of `dagster dev` before anything else."""
+"""Runs first in every process of `dagster dev`. It moves the clock of the daemon, which computes
+freshness and evaluates the conditions, and no other: with it a gRPC server does not start."""
 
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[LiveHome]:
-    with webhook() as received:
-        live = LiveHome(tmp_path, DeliveryFolder(tmp_path / "source"), received)
-        with live.log.instance:
-            yield live
+    with live_home(tmp_path) as live:
+        yield live
 
 
 @pytest.mark.long
