@@ -91,9 +91,12 @@ def main() -> int:
     with instance, log.open("a") as sink, redirect_stderr(sink):
         demo = Demo(platform, definitions, instance)
         complete = demo.run(phases(platform, at_once=changed), again=changed)
-        complete = demo.build_bento() and complete
+        complete = demo.build_bento() and complete and not demo.faults
         seconds = time.monotonic() - started
-        print(summary(platform, definitions, instance, seconds, complete=complete))
+        text = summary(
+            platform, definitions, instance, seconds, complete=complete, faults=demo.faults
+        )
+        print(text)
     return 0 if complete else 1
 
 

@@ -10,10 +10,11 @@ from dagster import DagsterEventType as EventType
 from dagster import DagsterInstance, EventLogEntry
 
 from churn_assets.adapters.sources.source import SourceError
+from churn_assets.defs.alerting.event_log import failures
 from churn_assets.defs.assets.deliveries import new_deliveries
 from churn_assets.defs.assets.retraining import event_of, open_reasons, pending_reasons
 from churn_assets.defs.automation import deadlines
-from churn_assets.defs.platform.faults import error_message
+from churn_assets.defs.platform.faults import error_message, is_failed_check
 from churn_assets.defs.platform.platform import Platform
 from churn_assets.demo.phases import BENTO, MODEL, Phase, Step
 
@@ -22,7 +23,14 @@ TRAINED, CHAMPION = "churn_model", "promoted_model"
 
 
 class Demo:
-    """Materialises missing assets as the daemon would: for the same reasons, behind the gates."""
+    """Materialises missing assets as the daemon would: for the same reasons, behind the gates.
+
+    Attributes:
+        materialised: Names of the assets that were materialised.
+        faults: Months of each fault that no check reports, by asset and message; a fault of an
+            asset without partitions has no months.
+        explained: Messages that are on the screen already, and need no second line.
+    """
 
     def __init__(
         self, platform: Platform, definitions: dg.Definitions, instance: DagsterInstance
@@ -31,6 +39,8 @@ class Demo:
         self.job = definitions.resolve_implicit_global_asset_job_def()
         self.instance = instance
         self.materialised: set[str] = set()
+        self.faults: dict[tuple[str, str], list[str]] = {}
+        self.explained: set[str] = set()
         self.since = time.monotonic()
 
     def run(self, phases: Iterable[Phase], *, again: bool) -> bool:
@@ -86,7 +96,12 @@ class Demo:
         stopped: set[str | None] = set()
         pulled = False
         for step in phase.arrivals:
-            if step.month in stopped or (self._is_done(step) and not again):
+            if self._is_done(step) and not again:
+                continue
+            # The labels of a refused month are delivered all the same.
+            if not self._report_delivery(step):
+                stopped.add(step.month)
+            if step.month in stopped:
                 continue
             pulled = True
             if not self._materialise(step):
@@ -120,8 +135,6 @@ class Demo:
 
     def _materialise(self, step: Step) -> bool:
         """Materialises a step; returns false if the run or a blocking check failed."""
-        if not self._report_delivery(step):
-            return False
         run_id = str(uuid.uuid4())
         self.instance.add_event_listener(run_id, self._show)
         self.since = time.monotonic()
@@ -140,13 +153,21 @@ class Demo:
         if not (step.delivery and step.month):
             return True
         try:
-            for event in new_deliveries(self.platform, self.instance, [step.month]):
-                if event.asset_key == dg.AssetKey(step.delivery):
-                    self.instance.report_runless_asset_event(event)
+            deliveries = new_deliveries(self.platform, self.instance, [step.month], [step.delivery])
+            for event in deliveries:
+                self.instance.report_runless_asset_event(event)
         except SourceError as error:
-            print(f"  x {step.delivery}: {error}", flush=True)
+            message = str(error)
+            # A source without a file for each month has the same fault in all of them.
+            if message not in self.explained:
+                print(f"  x {step.delivery}: {message}", flush=True)
+            self.explained.add(message)
+            self._add_fault(step.delivery, step.month, message)
             return False
         return True
+
+    def _add_fault(self, asset: str, month: str | None, message: str) -> None:
+        self.faults.setdefault((asset, message), []).extend([month] if month else [])
 
     def _is_done(self, step: Step) -> bool:
         """Returns whether every asset of the step exists already."""
@@ -170,9 +191,15 @@ class Demo:
             if not check.passed and check.check_name != deadlines.CHECK:
                 asset = check.asset_key.to_user_string()
                 print(f"  ! {asset}: {check.check_name}: {check.description}")
+                self.explained.add(check.description or "")
         elif event.event_type in (EventType.STEP_FAILURE, EventType.STEP_UP_FOR_RETRY):
             error = getattr(event.event_specific_data, "error", None)
-            print(f"  x {event.step_key}: {error_message(error)}")
+            message = error_message(error)
+            if not is_failed_check(error) and message not in self.explained:
+                print(f"  x {event.step_key}: {message}")
+        elif event.event_type == EventType.RUN_FAILURE:
+            for step, reason in failures(self.instance, entry):
+                self._add_fault(", ".join(step.assets), step.partition, reason)
 
     def _show_asset(self, asset: dg.AssetMaterialization) -> None:
         now, name = time.monotonic(), asset.asset_key.to_user_string()

@@ -1,7 +1,7 @@
 """Summary at the end of the demo, read from the lake, the reports and the instance."""
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 from dagster import DagsterInstance
@@ -29,6 +29,7 @@ def summary(
     seconds: float,
     *,
     complete: bool,
+    faults: Mapping[tuple[str, str], Sequence[str]] | None = None,
 ) -> str:
     """Returns the summary as text; it says so where a part does not exist yet.
 
@@ -38,21 +39,29 @@ def summary(
         instance: Instance of the runs.
         seconds: Duration of the demo.
         complete: Whether the demo materialised everything.
+        faults: Months of each fault that no check reports, by asset and message.
     """
     reports = platform.reports
+    bento = read(BentoRecord, reports / "churn_bento.json")
     parts = [
         "",
         f"Done in {seconds:.0f} s"
         if complete
         else f"Not all was made ({seconds:.0f} s); what follows may be of an earlier run",
+        *_listed("failed", _faults(faults or {})),
         *_data(platform),
         *_listed("chain", history(platform, definitions, instance)),
         *_model(read(EvaluationReport, reports / "evaluation_report.json")),
         *_checks(definitions, instance),
-        *_bento(read(BentoRecord, reports / "churn_bento.json")),
-        *_next(platform),
+        *_bento(bento),
+        *_next(platform, bento),
     ]
     return "\n".join(parts)
+
+
+def _faults(faults: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
+    for (asset, message), months in faults.items():
+        yield f"{', '.join([asset, *months])}: {message}"
 
 
 def _data(platform: Platform) -> list[str]:
@@ -112,25 +121,40 @@ def _bento(record: BentoRecord | None) -> list[str]:
     return [f"  bento       {record.tag} ({record.archive})"]
 
 
-def _next(platform: Platform) -> list[str]:
+def _next(platform: Platform, bento: BentoRecord | None) -> list[str]:
     page = platform.reports / "evaluation_report.html"
     return [
         "",
         "Next",
         "  make dev    the graph in the Dagster UI",
-        "  make serve  the model behind POST /predict",
+        *(["  make serve  the model behind POST /predict"] if bento else []),
         *([f"  open {page.as_uri()}"] if page.is_file() else []),
     ]
 
 
 def _listed(name: str, texts: Iterable[str]) -> Iterator[str]:
-    """Yields a block of lines: the name, then the texts below each other, wrapped."""
+    """Yields a block of lines: the name, then the texts below each other, wrapped.
+
+    Lines of a text stay lines with their indentation, so that a run config can be copied.
+    """
+    below = " " * (INDENT + 2)
     for text in texts:
+        first, *others = text.splitlines() or [""]
         start = f"  {name}".ljust(INDENT)
-        yield from textwrap.wrap(
-            text, WIDTH, initial_indent=start, subsequent_indent=" " * (INDENT + 2)
-        )
+        yield from _wrapped(first, start, below)
+        for line in others:
+            # A long value goes on deeper than its key, as YAML wants it.
+            indent = below + line[: len(line) - len(line.lstrip())]
+            yield from _wrapped(line.strip(), indent, f"{indent}  ")
         name = ""
+
+
+def _wrapped(text: str, first: str, others: str) -> list[str]:
+    """Returns the lines of a text with indentation; a path or an URL stays whole."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=others,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _interval(interval: Interval, digits: int = 3) -> str:

@@ -20,12 +20,13 @@ def report_result(
     passed: bool,
     warns: bool = False,
     judged: bool = True,
+    description: str = "as reported",
 ) -> None:
-    """Reports the result of a check, or that it had nothing to judge; described `as reported`."""
+    """Reports the result of a check, or that it had nothing to judge."""
     severity = dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR
     result = dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(asset), check_name=check, passed=passed, severity=severity,
-        description="as reported", partition=month,
+        description=description, partition=month,
         metadata={} if judged else {JUDGED: dg.MetadataValue.bool(False)},
     )  # fmt: skip
     kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION.value
@@ -42,9 +43,11 @@ def report_asset(graph: Graph, asset: str, month: str | None = None, **metadata:
 
 def plan(graph: Graph, *assets: str, month: str | None = None, end: End = "never") -> str:
     """Creates a run that plans all checks of assets and evaluates none; returns its id."""
+    # Dagster cannot select a part of the assets that one step materialises.
+    keys = {key for name in assets for key in graph.definitions.resolve_assets_def(name).keys}
     run = graph.instance.create_run_for_job(
         graph.definitions.resolve_implicit_global_asset_job_def(),
-        asset_selection=frozenset(map(dg.AssetKey, assets)),
+        asset_selection=frozenset(keys),
         tags={"dagster/partition": month} if month else {},
     )
     if end == "failed":

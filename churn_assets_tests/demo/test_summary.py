@@ -1,14 +1,24 @@
 """Summary of the demo: the latest results count, also where later ones were planned."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import dedent, indent
 from urllib.request import urlopen
 
 import pytest
 
-from churn_assets.demo.summary import summary
+from churn_assets.adapters.records import BentoRecord, ModelRecord
+from churn_assets.demo.summary import INDENT, WIDTH, summary
 from churn_assets_tests.defs.check_events import plan, report_asset, report_result
 from churn_assets_tests.defs.graph import MONTH, Graph, from_files
+
+CONFIG = """\
+ops:
+  promoted_model:
+    config:
+      approved_by: ...
+      reason: ..."""
 
 
 @pytest.fixture
@@ -69,6 +79,42 @@ def test_the_link_to_the_report_opens_and_is_shown_only_if_the_report_exists(
     [link] = re.findall(r"open (\S+evaluation_report\.html)$", shown(graph))
     with urlopen(link) as opened:
         assert opened.read() == b"the report"
+
+
+def test_a_run_config_in_a_fault_can_be_copied(graph: Graph) -> None:
+    long = "word " * 40
+    faults = {("promoted_model", f"{long}needs this run config:\n{CONFIG}\n"): ["2026-01"]}
+    text = summary(
+        graph.platform, graph.definitions, graph.instance, 1.0, complete=False, faults=faults
+    )
+    _, _, rest = text.partition("run config:\n")
+    config, _, _ = rest.partition("\n  data ")
+    assert dedent(config) == CONFIG
+    assert all(len(line) <= WIDTH for line in text.splitlines() if "word" in line)
+
+
+def test_a_run_config_of_a_check_can_be_copied(graph: Graph) -> None:
+    check = "promoted_model", "challenger_earned_promotion", None
+    report_result(graph, *check, passed=False, description=f"Version 1 waits.\n{CONFIG}")
+    text = summary(graph.platform, graph.definitions, graph.instance, 1.0, complete=False)
+    assert text.count(indent(CONFIG, " " * (INDENT + 2))) == 2, "in the chain and the checks"
+
+
+def test_the_service_is_offered_only_with_a_bento(graph: Graph) -> None:
+    assert "make serve" not in shown(graph)
+    model = ModelRecord(
+        name="churn_telecom", version="1", run_id="r", chosen="c", contract_name="telecom",
+        contract_version="1", seed=1, table_versions={}, cross_validation={}, recipe="r",
+        months=("2026-01",), trained_at=datetime(2026, 2, 1, tzinfo=UTC),
+    )  # fmt: skip
+    record = BentoRecord(
+        tag="churn_telecom:1", model_tag="churn_telecom:1", archive="a.bento", size_bytes=1,
+        model=model,
+    )  # fmt: skip
+    folder = graph.platform.reports
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "churn_bento.json").write_text(record.model_dump_json())
+    assert "make serve" in shown(graph)
 
 
 def test_a_stopped_month_stays_stopped_if_it_is_to_be_checked_again(graph: Graph) -> None:

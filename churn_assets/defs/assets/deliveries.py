@@ -6,7 +6,7 @@ month for no other reason, so that one delivery is pulled once, whatever the res
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterInstance
@@ -30,7 +30,10 @@ def definitions(platform: Platform) -> dg.Definitions:
 
 
 def new_deliveries(
-    platform: Platform, instance: DagsterInstance, months: Sequence[str] | None = None
+    platform: Platform,
+    instance: DagsterInstance,
+    months: Sequence[str] | None = None,
+    names: Collection[str] = (CUSTOMERS, LABELS),
 ) -> Iterator[dg.AssetMaterialization]:
     """Yields events for the deliveries that the instance does not know yet.
 
@@ -39,6 +42,7 @@ def new_deliveries(
 
     Args:
         months: Months to look up in the source; None for the months in use.
+        names: External assets whose deliveries are looked up.
 
     Raises:
         SourceError: The source does not respond, or not for some month.
@@ -52,7 +56,7 @@ def new_deliveries(
     errors, end = list[SourceError](), time.monotonic() + ERROR_SECONDS
     for name, version_of, its_months in subjects:
         known = _known(name, instance)
-        for month in its_months:
+        for month in its_months if name in names else ():
             try:
                 version = version_of(month, known.get(month))
             except SourceError as error:

@@ -12,6 +12,7 @@ from dagster._core.definitions.declarative_automation.automation_condition impor
 )
 from dagster._core.definitions.declarative_automation.operators import DepsAutomationCondition
 from dagster._core.definitions.freshness import CronFreshnessPolicy, TimeWindowFreshnessPolicy
+from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.instance import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
@@ -33,6 +34,7 @@ REASONS = {
     "BaseAssetGraph": "type of the asset graph of a running step",
     "DATA_VERSION_TAG": "tag by which a reported event carries the version of a delivery",
     "BuiltinAutomationCondition": "type with `with_label`, which all conditions are",
+    "DagsterAssetCheckFailedError": "error of a step that a failed blocking check stopped",
     "DepsAutomationCondition": "type with `allow` and `ignore`",
     "CronFreshnessPolicy": "reads the deadline of a policy; `FreshnessPolicy` only builds one",
     "TimeWindowFreshnessPolicy": "reads the windows of a policy",
@@ -78,6 +80,7 @@ __all__ = [
     "CheckRunHealthResult",
     "ConfigurableClassData",
     "CronFreshnessPolicy",
+    "DagsterAssetCheckFailedError",
     "DagsterSqliteStorage",
     "DepsAutomationCondition",
     "InstanceRef",

@@ -12,6 +12,7 @@ from churn_assets.adapters.bentos import BentoPartsError
 from churn_assets.adapters.lake import LakeError
 from churn_assets.adapters.prediction_logs import IncompleteLogError
 from churn_assets.adapters.sources.source import SourceUnavailableError
+from churn_assets.defs.platform.dagster_internals import DagsterAssetCheckFailedError
 
 DATA_FAULTS = (ValueError, LakeError, AuditError, BentoPartsError, SchemaError, SchemaErrors)
 """Errors of the data or of the settings: the same input leads to the same error again. A
@@ -22,6 +23,10 @@ TRANSIENT = (OSError, SourceUnavailableError, IncompleteLogError)
 
 PACKAGE = f"{__name__.partition('.')[0]}."
 FAILURE = f"{dg.Failure.__module__}.{dg.Failure.__qualname__}"
+CHECK_FAILED = (
+    f"{DagsterAssetCheckFailedError.__module__}.{DagsterAssetCheckFailedError.__qualname__}"
+)
+"""Error of a step whose blocking check failed: a line for people, then a line for each asset."""
 
 
 class ErrorInfo(Protocol):
@@ -56,12 +61,21 @@ def stop_at_data_fault() -> Iterator[None]:
         raise dg.Failure(description=text, allow_retries=False) from error
 
 
+def is_failed_check(error: ErrorInfo | None) -> bool:
+    """Returns whether a failed blocking check stopped the step; the check reports the cause."""
+    return error is not None and error.message.startswith(f"{CHECK_FAILED}: ")
+
+
 def error_message(error: ErrorInfo | None) -> str:
     """Returns the message that explains an error to people.
 
     That is the message of the outermost error of this package, or of a `Failure`, in the chain of
     causes: it names the file, the line or the setting. Without one, it is the innermost error's.
+    Of a failed blocking check it is the name; the check itself has a description.
     """
+    if error is not None and is_failed_check(error):
+        _, *assets = error.message.strip().splitlines()
+        return f"Stopped by failed checks of {'; '.join(assets).replace(',', ', ')}"
     message = ""
     while error is not None:
         message = error.message.strip()

@@ -26,7 +26,8 @@ from churn_assets.contracts.loading import ContractError
 from churn_assets.core.modelling.training import TrainingError
 from churn_assets.core.settings_errors import SettingsError
 from churn_assets.defs.gates.checks import GateError
-from churn_assets.defs.platform.faults import error_message
+from churn_assets.defs.platform.dagster_internals import DagsterAssetCheckFailedError
+from churn_assets.defs.platform.faults import error_message, is_failed_check
 from churn_assets.defs.platform.steps import step
 from churn_assets_tests.defs.graph import CUSTOMERS, LABELS, MONTH, customers, from_files, from_rows
 from churn_assets_tests.defs.run_results import error_of, materialised, retries
@@ -146,6 +147,22 @@ def test_the_outermost_error_of_the_platform_gives_the_message(
     chain: Callable[[], Exception], message: str
 ) -> None:
     assert message_of(chain()) == message
+
+
+def test_a_failed_check_gives_its_name_and_no_text_of_a_library(tmp_path: Path) -> None:
+    result = from_rows(tmp_path, customers(1)[:0]).run("raw_customers", month=MONTH)
+    error = result.failure_data_for_node("raw_customers").error
+    assert error is not None
+    assert is_failed_check(error)
+    expected = "Stopped by failed checks of raw_customers: rows_present"
+    assert error_message(error) == expected
+
+
+def test_all_failed_checks_are_named() -> None:
+    error = DagsterAssetCheckFailedError(
+        "3 blocking asset checks failed with ERROR severity:\na: one,two\nb: three"
+    )
+    assert message_of(error) == "Stopped by failed checks of a: one, two; b: three"
 
 
 def test_without_an_error_the_message_says_so() -> None:
