@@ -287,3 +287,21 @@ def test_a_parquet_file_that_is_no_table_of_text_is_named_and_not_tried_again(
         as_text(read_table(str(path), ",", "utf-8"), (gender,), str(path))
     assert str(path) in str(error.value)
     assert not isinstance(error.value, SourceUnavailableError)
+
+
+def test_a_folder_of_parquet_files_is_one_table(tmp_path: Path) -> None:
+    folder = tmp_path / "customers.parquet"
+    folder.mkdir()
+    for part in ("1", "2"):
+        pq.write_table(pa.table({"customer_id": [part]}), folder / f"part-{part}.parquet")
+    assert read_table(str(folder), ",", "utf-8")["customer_id"].tolist() == ["1", "2"]
+
+
+def test_a_month_column_that_is_no_text_is_named_and_not_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "customers.parquet"
+    pq.write_table(pa.table({"as_of": [["2026-01"]]}), path)
+    source = FileSource(with_month().contract, str(path))
+    for read in (source.snapshot, source.labels, source.customers_version):
+        with pytest.raises(SourceError, match="in the column as_of that cannot be read") as error:
+            read("2026-01")
+        assert not isinstance(error.value, SourceUnavailableError)

@@ -12,6 +12,7 @@ from churn_assets.adapters.sources.source import (
     SourceUnavailableError,
     as_labels,
     as_snapshot,
+    column_text,
     source_text,
 )
 from churn_assets.adapters.sources.tabular import read_table
@@ -117,7 +118,7 @@ class FileSource:
 
 def _months(values: pd.Series, path: str) -> pd.Series:
     """YYYY-MM of every row, as text without nulls."""
-    text = source_text(values)
+    text = column_text(values, path)
     readable = text.str.fullmatch(MONTH_OR_DATE).fillna(False).astype(bool)
     rule = f"{path}: column {values.name} must be YYYY-MM or begin with a date YYYY-MM-DD"
     _refuse_rows(text, ~readable, rule)

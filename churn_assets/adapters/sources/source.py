@@ -108,16 +108,21 @@ def as_text(frame: pd.DataFrame, columns: tuple[Column, ...], origin: str) -> pd
     if missing:
         found = ", ".join(map(str, frame.columns)) or "none"
         raise MissingColumnsError(f"{origin} lacks column(s) {', '.join(missing)}; it has: {found}")
-    text = {column.name: _text_of(frame, column.source_name, origin) for column in columns}
+    text = {column.name: column_text(frame[column.source_name], origin) for column in columns}
     return pd.DataFrame(text).reset_index(drop=True).assign(**{SOURCE_ROW: range(len(frame))})
 
 
-def _text_of(frame: pd.DataFrame, name: str, origin: str) -> pd.Series:
+def column_text(values: pd.Series, origin: str) -> pd.Series:
+    """Values of a column by `source_text`.
+
+    Raises:
+        SourceError: The values cannot be text; the message names the column and the origin.
+    """
     try:
-        return source_text(frame[name])
+        return source_text(values)
     except pa.ArrowException as error:
         raise SourceError(
-            f"{origin} has values in the column {name} that cannot be read as text: {error}"
+            f"{origin} has values in the column {values.name} that cannot be read as text: {error}"
         ) from error
 
 

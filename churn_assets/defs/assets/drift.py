@@ -26,6 +26,7 @@ from churn_assets.core.scoring.scores import PROBABILITY, PredictionDrift, predi
 from churn_assets.defs.assets.scores import SCORES, delivered_version
 from churn_assets.defs.assets.sources import LABELS
 from churn_assets.defs.assets.traffic import TRAFFIC, stored_traffic
+from churn_assets.defs.assets.validation import FEATURES, features_of
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import check, results
 from churn_assets.defs.gates.gates import FailedCheck, overridden, require_open, shut_periods
@@ -53,7 +54,7 @@ def definitions(platform: Platform) -> dg.Definitions:
 
     @dg.asset(
         name=REPORT,
-        deps=[SCORES, TRAFFIC, *_realised_labels(platform)],
+        deps=[FEATURES, SCORES, TRAFFIC, *_realised_labels(platform)],
         partitions_def=months,
         check_specs=specs,
         retry_policy=platform.retries,
@@ -72,7 +73,6 @@ def definitions(platform: Platform) -> dg.Definitions:
     def drift_report(
         context: dg.AssetExecutionContext,
         config: GatedConfig,
-        validated_features: pd.DataFrame,
         promoted_model: PromotedModel,
         lake: dg.ResourceParam[Lake],
         mlflow: MLflowTracking,
@@ -89,7 +89,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         months, left_out = _labelled_months(context, config, audit, platform, lake)
         report = compare_month(
             training_set,
-            validated_features,
+            features_of(lake, contract, month),
             contract,
             limits,
             name=month,

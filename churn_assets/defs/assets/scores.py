@@ -13,6 +13,7 @@ from churn_assets.adapters.training_rows import training_set_of
 from churn_assets.core.data.features import model_columns
 from churn_assets.core.data.splitting import TEST, rows_of_split
 from churn_assets.core.scoring import scores as core
+from churn_assets.defs.assets.validation import FEATURES, features_of
 from churn_assets.defs.gates.approval import GatedConfig, may_override
 from churn_assets.defs.gates.checks import all_passed, check, results
 from churn_assets.defs.gates.gates import require_open
@@ -42,6 +43,7 @@ def definitions(platform: Platform) -> dg.Definitions:
 
     @dg.asset(
         name=SCORES,
+        deps=[FEATURES],
         partitions_def=months,
         check_specs=specs,
         retry_policy=platform.retries,
@@ -62,7 +64,6 @@ def definitions(platform: Platform) -> dg.Definitions:
     def customer_scores(
         context: dg.AssetExecutionContext,
         config: ScoresConfig,
-        validated_features: pd.DataFrame,
         promoted_model: PromotedModel,
         lake: dg.ResourceParam[Lake],
         mlflow: MLflowTracking,
@@ -71,19 +72,18 @@ def definitions(platform: Platform) -> dg.Definitions:
         from churn_assets.adapters.registry import load_scorer
 
         require_open(context, config, audit)
+        features = features_of(lake, contract, context.partition_key)
         mlflow.connect()
         model = _model(context, config, promoted_model.model, lake, audit)
         scorer = load_scorer(model)
-        scores = core.customer_scores(validated_features, scorer, contract, model.version)
+        scores = core.customer_scores(features, scorer, contract, model.version)
         version = model.table_versions["training_set"]
-        scores.attrs[PROVENANCE] = {**validated_features.attrs[PROVENANCE], "training_set": version}
+        scores.attrs[PROVENANCE] = {**features.attrs[PROVENANCE], "training_set": version}
         test = rows_of_split(training_set_of(model, lake, contract), TEST)
         tested = scorer.score(model_columns(test, contract))
         drift = core.prediction_drift(scores[core.PROBABILITY], tested)
         verdicts = {
-            "every_customer_scored": core.every_customer_scored(
-                scores, validated_features, contract
-            ),
+            "every_customer_scored": core.every_customer_scored(scores, features, contract),
             "score_distribution_as_tested": core.score_distribution_as_tested(drift, limits),
         }
         shown = {"model_version": model.version, **core.totals(scores)}

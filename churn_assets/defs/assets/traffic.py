@@ -13,6 +13,7 @@ from churn_assets.contracts.contract import MONTH, Contract
 from churn_assets.core.scoring import traffic as core
 from churn_assets.core.scoring.log_lines import Parsed, parse_again, parse_lines
 from churn_assets.core.scoring.skew import Skew, compare_served, serving_matches_training
+from churn_assets.defs.assets.validation import FEATURES, features_of
 from churn_assets.defs.gates.approval import GatedConfig
 from churn_assets.defs.gates.checks import check, results
 from churn_assets.defs.gates.gates import require_open
@@ -36,7 +37,7 @@ def definitions(platform: Platform) -> dg.Definitions:
 
     @dg.asset(
         name=TRAFFIC,
-        ins={"validated_features": dg.AssetIn("validated_features")},
+        deps=[FEATURES],
         partitions_def=months,
         check_specs=specs,
         retry_policy=platform.retries,
@@ -57,19 +58,19 @@ def definitions(platform: Platform) -> dg.Definitions:
     def served_traffic(
         context: dg.AssetExecutionContext,
         config: GatedConfig,
-        validated_features: pd.DataFrame,
         lake: dg.ResourceParam[Lake],
         audit: dg.ResourceParam[AuditLog],
     ) -> Iterator[dg.AssetCheckResult | dg.Output[pd.DataFrame]]:
         require_open(context, config, audit)
         month, key = context.partition_key, read_key(platform.id_key_file)
+        features = features_of(lake, contract, month)
         stored = stored_traffic(lake, contract, month)
         parsed = _read(platform, lake, stored, month)
         rows = core.merge_predictions(stored, core.as_traffic(parsed.rows, contract, month))
-        rows = core.with_customers(rows, validated_features, contract, key)
-        rows.attrs[PROVENANCE] = validated_features.attrs[PROVENANCE]
+        rows = core.with_customers(rows, features, contract, key)
+        rows.attrs[PROVENANCE] = features.attrs[PROVENANCE]
         rejected = parsed.rejected
-        skew = compare_served(rows, validated_features, contract, key)
+        skew = compare_served(rows, features, contract, key)
         new = len(rows) - len(stored)
         yield dg.Output(rows, metadata=_metadata(skew, rejected, new, parsed.unfinished))
         matches = {"serving_matches_training": serving_matches_training(skew, limits)}

@@ -276,7 +276,9 @@ def _periods(
     periods = choose_periods(known, published, reasons, platform.settings.training_months)
     failed = [check for month in shut for check in shut[month]]
     if not periods.used and failed:
-        raise refusal(context, failed)
+        # An override opens gates; it publishes no rows.
+        stored = set(known).intersection(*published.values())
+        raise refusal(context, failed, overridable=bool(stored))
     if not periods.used:
         raise dg.Failure(
             description=(

@@ -8,7 +8,8 @@ import pandas as pd
 
 from churn_assets.adapters.audit import AuditLog
 from churn_assets.adapters.lake import PROVENANCE, Lake
-from churn_assets.contracts.schemas import SOURCE_ROW
+from churn_assets.contracts.contract import Contract
+from churn_assets.contracts.schemas import SOURCE_ROW, typed
 from churn_assets.core.data import quality
 from churn_assets.core.data.validation import validate
 from churn_assets.defs.gates.approval import GatedConfig
@@ -75,6 +76,14 @@ def definitions(platform: Platform) -> dg.Definitions:
         )
 
     return dg.Definitions(assets=[validate_customers])
+
+
+def features_of(lake: Lake, contract: Contract, month: str) -> pd.DataFrame:
+    """Returns the features of a month, with the contract's dtypes.
+
+    A step reads them after its gate, whose error about a refused month says more than the lake's.
+    """
+    return typed(lake.read(FEATURES, [month]), contract)
 
 
 def _asset_specs(platform: Platform) -> list[dg.AssetSpec]:

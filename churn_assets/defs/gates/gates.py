@@ -37,6 +37,10 @@ LEAVES_OUT: Mapping[str, tuple[str, ...]] = {
 """Inputs of an asset that do not stop it: it leaves out their periods whose gate is shut."""
 
 
+OPTIONAL: Mapping[str, tuple[str, ...]] = {"drift_report": ("customer_scores",)}
+"""Inputs that an asset is materialised without where they were never published."""
+
+
 @dataclass(frozen=True)
 class FailedCheck:
     """A blocking check whose latest evaluation did not pass."""
@@ -65,7 +69,7 @@ def require_open(context: dg.AssetExecutionContext, config: GatedConfig, audit: 
     """
     failed = list(failed_checks(context))
     if failed and not overridden(context, config, audit, failed):
-        raise refusal(context, failed)
+        raise refusal(context, failed, overridable=_inputs_exist(context, failed))
 
 
 def require_periods_open(
@@ -141,14 +145,22 @@ def refusal(
     context: dg.AssetExecutionContext,
     failed: Iterable[FailedCheck],
     remedy: str = "Fix the cause and materialise those again",
+    *,
+    overridable: bool = True,
 ) -> GateError:
-    """Returns the error of a step that stands behind failed checks."""
+    """Returns the error of a step that stands behind failed checks.
+
+    Args:
+        remedy: What opens the gate.
+        overridable: Whether the step can go on with an override, which is then offered.
+    """
+    config = how_to_configure(context, "override_reason: ...", "override_by: ...")
+    override = f"; or override the checks with this run config:\n{config}" if overridable else "."
     listed = "\n".join(f"  - {check}" for check in failed)
     return GateError(
         description=(
             f"{assets_of(context)} cannot be materialised: checks upstream failed.\n{listed}\n"
-            f"{remedy}; or override the checks with this run config:\n"
-            f"{how_to_configure(context, 'override_reason: ...', 'override_by: ...')}"
+            f"{remedy}{override}"
         ),
         metadata={SHUT_GATE: True},
         allow_retries=False,
@@ -206,6 +218,20 @@ def _failed(
             record.run_id,
             record.result.description or "no description",
         )
+
+
+def _inputs_exist(context: dg.AssetExecutionContext, failed: Iterable[FailedCheck]) -> bool:
+    """Returns whether the inputs that failed checks have rows of before, which a step can read."""
+    optional = {
+        name for key in context.assets_def.keys for name in OPTIONAL.get(key.to_user_string(), ())
+    }
+    return all(
+        check.partition in context.instance.get_materialized_partitions(dg.AssetKey(check.asset))
+        if check.partition
+        else context.instance.get_latest_materialization_event(dg.AssetKey(check.asset))
+        for check in failed
+        if check.asset not in optional
+    )
 
 
 def _overridden_before(audit: AuditLog, asset: str) -> Collection[Mapping[str, Any]]:

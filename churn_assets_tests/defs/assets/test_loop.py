@@ -16,9 +16,11 @@ from churn_assets.adapters.records import PromotedModel
 from churn_assets.core.data.features import requests
 from churn_assets.core.evaluation.metrics import row_gain
 from churn_assets.core.monitoring.drift import DriftReport
+from churn_assets.defs.gates.gates import SHUT_GATE
 from churn_assets.settings import Settings, latest_closed_month
+from churn_assets_tests.defs.check_events import report_result
 from churn_assets_tests.defs.graph import CUSTOMERS, MODEL, Graph
-from churn_assets_tests.defs.run_results import error_of, failed_checks, materialised
+from churn_assets_tests.defs.run_results import error_of, failed_checks, materialised, retries
 from churn_assets_tests.logs import KEY, write_log
 
 LATEST = pd.Period(latest_closed_month(), freq="M")
@@ -88,6 +90,30 @@ def another_champion(graph: Graph) -> None:
 
 def config(asset: str, **fields: Any) -> dict[str, Any]:
     return {"ops": {asset: {"config": fields}}}
+
+
+# Gates
+
+
+@pytest.mark.parametrize("asset", ["customer_scores", "served_traffic", "drift_report"])
+def test_a_month_whose_features_were_refused_is_stopped_by_the_gate(
+    graph: Graph, asset: str
+) -> None:
+    shutil.rmtree(graph.platform.home / "lake" / "validated_features")
+    refused = "quarantined_share_within_limit"
+    report_result(graph, "validated_features", refused, SECOND, passed=False)
+    result = graph.run(asset, month=SECOND)
+    failure = result.failure_data_for_node(asset)
+    assert failure.user_failure_data is not None
+    assert failure.user_failure_data.metadata[SHUT_GATE].value is True
+    message = error_of(result, asset)
+    assert f"validated_features: {refused} of {SECOND} (run " in message
+    assert "override_by" not in message, "there are no features that an override could use"
+    assert retries(result) == 0
+
+    report_result(graph, "validated_features", refused, SECOND, passed=True)
+    message = error_of(graph.run(asset, month=SECOND), asset)
+    assert "table 'validated_features' is not in" in message
 
 
 # Scores

@@ -166,6 +166,18 @@ def test_without_any_other_month_the_gate_is_shut(graph: Graph) -> None:
     assert "override_by: ..." in message
 
 
+@pytest.mark.parametrize("asset", ["validated_features", "churn_labels"])
+def test_an_override_is_not_offered_where_no_failed_month_has_rows(
+    graph: Graph, asset: str
+) -> None:
+    break_month(graph, asset)
+    for config in (None, override("training_set")):
+        message = error_of(graph.run("training_set", config=config), "training_set")
+        assert f"{asset}: {CHECKS[asset]} of {BAD}" in message
+        assert message.rstrip().endswith("Fix the cause and materialise those again.")
+    assert AuditLog(graph.lake).entries() == []
+
+
 def test_an_override_keeps_the_published_rows_of_the_failed_month(graph: Graph) -> None:
     fill(graph, *LABELLED)
     break_month(graph, "validated_features")

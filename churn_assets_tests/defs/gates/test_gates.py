@@ -54,6 +54,19 @@ def test_a_check_that_failed_before_anything_was_published_closes_the_gate(graph
     assert "raw_customers: rows_present of 2026-01" in message
 
 
+def test_an_override_is_offered_only_where_the_input_has_rows(graph: Graph) -> None:
+    deliver(graph, NO_CUSTOMERS, MONTH)
+    graph.run("raw_customers", month=MONTH)
+    message = error_of(graph.run("churn_labels", month=MONTH), "churn_labels")
+    assert "override_by" not in message
+    assert "Fix the cause and materialise those again." in message
+    deliver(graph, customers(300), MONTH)
+    assert graph.run("raw_customers", month=MONTH).success
+    deliver(graph, NO_CUSTOMERS, MONTH)
+    graph.run("raw_customers", month=MONTH)
+    assert "override_by" in error_of(graph.run("churn_labels", month=MONTH), "churn_labels")
+
+
 def test_a_check_that_passes_opens_the_gate_again(graph: Graph) -> None:
     deliver(graph, NO_CUSTOMERS, MONTH)
     assert not graph.run("raw_customers", month=MONTH).success
