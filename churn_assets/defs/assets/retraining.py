@@ -123,8 +123,9 @@ def _reasons_of(record: dg.EventLogRecord) -> tuple[Reason, ...]:
 
 def _in_training(instance: DagsterInstance) -> bool:
     key = dg.AssetKey(MODEL)
-    running = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))
-    return any(run.asset_selection is None or key in run.asset_selection for run in running)
+    statuses = [dg.DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
+    runs = instance.get_runs(dg.RunsFilter(statuses=statuses))
+    return any(run.asset_selection is None or key in run.asset_selection for run in runs)
 
 
 def newest_model(instance: DagsterInstance) -> TrainedAt | None:

@@ -4,6 +4,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from dagster import AssetKey, DagsterRunStatus
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 
 from churn_assets.defs.assets.retraining import open_reasons
 from churn_assets_tests.defs.check_events import End, plan, report_asset, report_result
@@ -56,3 +62,15 @@ def test_a_later_result_that_passes_answers_the_reason(graph: Graph, month: str)
     report_asset(graph, DRIFT, month)
     report_result(graph, DRIFT, CHECK, month, passed=True, warns=True)
     assert keys(graph) == "no reason"
+
+
+def test_a_training_in_the_queue_answers_every_reason(graph: Graph) -> None:
+    job = graph.definitions.resolve_implicit_global_asset_job_def()
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("churn"), "__repository__")
+    graph.instance.create_run_for_job(
+        job,
+        asset_selection=frozenset({AssetKey("churn_model")}),
+        status=DagsterRunStatus.QUEUED,
+        remote_job_origin=RemoteJobOrigin(repository, job.name),
+    )
+    assert keys(graph) == "a model is being trained"
