@@ -6,6 +6,7 @@ BENTOML_HOME only once, at import.
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -60,11 +61,14 @@ def build(
     )
     archive = export_to.resolve() / f"{wanted.name}-{wanted.version}.bento"
     bentoml.bentos.export_bento(bento.tag, str(archive))
+    with archive.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
     return {
         "tag": str(bento.tag),
         "model_tag": str(stored.tag),
         "archive": str(archive),
         "size_bytes": archive.stat().st_size,
+        "archive_sha256": digest,
     }
 
 

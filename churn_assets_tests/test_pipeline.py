@@ -1,5 +1,6 @@
 """End to end: the command of the demo on a small operator, then the content of its home."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -272,6 +273,12 @@ def test_the_bento_has_labels_of_its_origin(filled_home: DemoHome) -> None:
     home = filled_home.platform.home
     record = BentoRecord.model_validate_json((home / "reports/churn_bento.json").read_text())
     assert Path(record.archive).stat().st_size == record.size_bytes
+    [event] = filled_home.instance.fetch_materializations(
+        dg.AssetKey("churn_bento"), limit=1
+    ).records
+    assert event.asset_materialization is not None
+    checksum = hashlib.sha256(Path(record.archive).read_bytes()).hexdigest()
+    assert event.asset_materialization.metadata["archive_sha256"].value == checksum
     manifest = home / "bentoml/bentos" / record.tag.replace(":", "/") / "bento.yaml"
     labels = yaml.safe_load(manifest.read_text())["labels"]
     assert labels["mlflow_run"] == record.model.run_id

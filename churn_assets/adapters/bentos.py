@@ -60,12 +60,14 @@ class BuiltBento:
         model_tag: Exact tag of the served model.
         archive: `.bento` file, for `bentoml import` or to serve elsewhere.
         size_bytes: Size of the archive.
+        archive_sha256: SHA-256 of the archive, 64 hex digits.
     """
 
     tag: str
     model_tag: str
     archive: Path
     size_bytes: int
+    archive_sha256: str
 
 
 @dataclass(frozen=True)

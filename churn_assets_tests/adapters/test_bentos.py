@@ -5,6 +5,7 @@ module, twice: the second build must replace the first. The responses of the ser
 `churn_assets_tests/bento`.
 """
 
+import hashlib
 import importlib.metadata
 import os
 import shutil
@@ -75,6 +76,7 @@ def test_a_bento_is_pinned_to_its_model(built: BuiltBento, store: BentoStore) ->
 def test_the_archive_contains_everything_that_serving_needs(built: BuiltBento) -> None:
     assert built.archive.name == "churn_telecom-3.bento"
     assert built.size_bytes == built.archive.stat().st_size > 0
+    assert built.archive_sha256 == hashlib.sha256(built.archive.read_bytes()).hexdigest()
     assert list(built.archive.parent.iterdir()) == [built.archive]
     with tarfile.open(built.archive) as archive:
         names = {name.removeprefix("./") for name in archive.getnames()}

@@ -114,6 +114,7 @@ def _published(
         metadata={
             "tag": built.tag,
             "archive": dg.MetadataValue.path(str(built.archive)),
+            "archive_sha256": built.archive_sha256,
             "bytes": built.size_bytes,
             "mlflow_run_id": card.mlflow_run_id,
             "table_versions": dg.MetadataValue.json(card.table_versions),
