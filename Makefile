@@ -61,7 +61,7 @@ PORT ?= $(if $(filter serve,$(MAKECMDGOALS)),3001,3000)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := .venv/bin
 
-.PHONY: help setup home demo dev serve api-key test test-long lint format bench loadtest docs env clean
+.PHONY: help setup home demo dev serve api-key images test test-long test-charts test-cluster lint format bench loadtest docs env clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -93,15 +93,29 @@ serve: home ## Serve the newest bento on http://127.0.0.1:3001, or at PORT=...
 api-key: home ## Make an API key (ROLE=predict or admin, DAYS=90, ID=crm) and show it once
 	@PYTHONPATH=bento $(RUN)/python -m churn_service.access.api_keys new --role $(ROLE) --days $(DAYS) $(if $(ID),--id $(call quoted,$(ID))) --file $(call quoted,$(KEYS))
 
+# Images are built with docker, podman or buildah. BENTO is an archive, or a folder of archives.
+BENTO ?= $(CHURN_HOME)/archives
+IMAGE_PREFIX ?= churn-
+
+images: setup ## Build the images: the runtime, the service with the newest bento inside, the fetcher
+	@$(RUN)/python containers/build_images.py $(call quoted,$(BENTO)) --prefix=$(call quoted,$(IMAGE_PREFIX)) \
+	  --base-image=$(call quoted,$(BASE_IMAGE)) --tag=$(call quoted,$(TAG)) --options=$(call quoted,$(BUILD_OPTIONS))
+
 # Coverage is of the pure core by its own quick tests: tracing the other tests takes minutes.
 PURE := churn_assets_tests/core churn_assets_tests/contracts
 
 test: setup ## Run the tests, except those of test-long
 	@PYTHONWARNINGS= $(RUN)/pytest $(PURE) --cov
-	@PYTHONWARNINGS= $(RUN)/pytest -m 'not long' $(PURE:%=--ignore %)
+	@PYTHONWARNINGS= $(RUN)/pytest -m 'not long and not charts and not cluster' $(PURE:%=--ignore %)
 
 test-long: setup ## Run the long tests (ten minutes): a real daemon, and two years by a simulated clock
 	@PYTHONWARNINGS= $(RUN)/pytest -m long
+
+test-charts: setup ## Test the Helm charts; helm is taken from the PATH, or installed by go into .tools/
+	@PYTHONWARNINGS= $(RUN)/pytest -m charts -n 0 -rs churn_assets_tests/charts
+
+test-cluster: setup ## Test the service on the Kubernetes cluster of KUBECONFIG; see docs/deployment.md
+	@PYTHONWARNINGS= $(RUN)/pytest -m cluster -n 0 churn_assets_tests/cluster
 
 lint: setup ## Lint, check format and types
 	$(RUN)/ruff check .

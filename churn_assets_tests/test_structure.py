@@ -10,7 +10,7 @@ import pytest
 
 from churn_assets_tests.documents import ROOT
 
-PACKAGES = ("churn_assets", "bento", "benchmarks")
+PACKAGES = ("churn_assets", "bento", "benchmarks", "containers", "helm")
 MOST_LINES, MOST_FUNCTION_LINES, MOST_MODULES = 400, 60, 14
 
 DOCUMENTS = ["README.md", "bento/README.md", "benchmarks/README.md", *(

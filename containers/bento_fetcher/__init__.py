@@ -1,0 +1,1 @@
+"""Init container of the service: fetches the bento of a model."""
