@@ -1,0 +1,340 @@
+"""Every value is described, has an effect, and is refused where it is wrong."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import annotated_types
+import pytest
+from churn_service.settings import ServiceSettings
+
+from churn_assets_tests.charts.rendering import (
+    CHART,
+    KEY,
+    REPO,
+    SMALL,
+    RefusedError,
+    Values,
+    at,
+    example,
+    loaded,
+    merged,
+    render,
+)
+from churn_assets_tests.charts.test_manifests import EVERYTHING
+
+pytestmark = pytest.mark.charts
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+FREE = "which the API server checks"
+"""Part of the description of objects of Kubernetes, whose keys the schema does not repeat."""
+
+
+def _resolved(node: dict[str, Any]) -> dict[str, Any]:
+    name = node.get("$ref", "").removeprefix("#/$defs/")
+    return SCHEMA["$defs"][name] | node if name else node
+
+
+def _objects(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields every object of the schema, by its path; `0` is an element of a list."""
+    node = _resolved(node)
+    if node.get("type") == "array":
+        yield from _objects(node["items"], f"{path}.0")
+    if node.get("type") == "object":
+        yield path.lstrip("."), node
+        for name, child in node.get("properties", {}).items():
+            yield from _objects(child, f"{path}.{name}")
+
+
+OBJECTS = dict(_objects(SCHEMA))
+CLOSED = [path for path, node in OBJECTS.items() if node.get("additionalProperties") is False]
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("chart_readme", REPO / "helm/chart_readme.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_readme_and_descriptions_are_current() -> None:
+    for path, text in _script().outputs().items():
+        assert path.read_text(encoding="utf-8") == text, "run `python helm/chart_readme.py`"
+
+
+def test_every_value_is_described() -> None:
+    nameless = [
+        f"{path}.{name}"
+        for path, node in OBJECTS.items()
+        for name, child in node.get("properties", {}).items()
+        if not _resolved(child).get("description")
+    ]
+    assert not nameless
+
+
+def test_only_labels_and_objects_of_kubernetes_are_open() -> None:
+    for path, node in OBJECTS.items():
+        extra = node.get("additionalProperties")
+        labels = extra == {"type": "string"}
+        assert extra is False or labels or FREE in node["description"] or path == "global", path
+
+
+def test_the_schema_has_the_values_of_the_values_file() -> None:
+    def names(values: Values, node: dict[str, Any]) -> None:
+        node = _resolved(node)
+        if "properties" in node:
+            assert values.keys() <= node["properties"].keys()
+            for name, value in values.items():
+                if isinstance(value, dict):
+                    names(value, node["properties"][name])
+
+    values = loaded(CHART / "values.yaml")
+    names(values, SCHEMA)
+    assert values.keys() == SCHEMA["properties"].keys() - {"global"}
+
+
+def _unknown(path: str) -> Any:
+    value: Any = {"notAKey": 1}
+    for name in reversed(path.split(".") if path else []):
+        value = [value] if name == "0" else {name: value}
+    return value
+
+
+@pytest.mark.parametrize("path", CLOSED)
+def test_an_unknown_key_is_refused(helm: Path, path: str) -> None:
+    with pytest.raises(RefusedError, match=r"(?i)additional propert.* .?notAKey"):
+        render(helm, merged(SMALL, _unknown(path)))
+
+
+def test_limits_and_defaults_are_those_of_the_service() -> None:
+    """The chart repeats them so that a wrong value is refused before anything changes."""
+    values = loaded(CHART / "values.yaml")
+    names = {"timeoutSeconds": "timeout"}
+    for group, prefix in (("config", ""), ("predictionLog", "prediction_log_")):
+        for name, rules in SCHEMA["properties"][group]["properties"].items():
+            snake = re.sub("([A-Z])", lambda m: "_" + m[1].lower(), names.get(name, name))
+            if (field := ServiceSettings.model_fields.get(prefix + snake)) is None:
+                assert name in {"keepAliveSeconds", "enabled", "existingClaim"}
+                continue
+            for kind, key in (("Ge", "minimum"), ("Le", "maximum"), ("Gt", "exclusiveMinimum")):
+                bounds = [m for m in field.metadata if type(m) is getattr(annotated_types, kind)]
+                wanted = [getattr(bound, kind.lower()) for bound in bounds]
+                assert ([rules[key]] if key in rules else []) == wanted, f"{name}: {key}"
+            # Kubernetes needs a drain, and a pod has less disk than a server.
+            if name not in {"drainSeconds", "files", "otlpEndpoint"}:
+                assert values[group][name] == field.default, name
+
+
+# Other values for those that no rule below finds.
+OTHER: dict[str, Any] = {
+    "model.source": "image",
+    "model.archive.url": "https://models.test/a.tar.gz",
+    "model.archive.sha256": "a" * 64,
+    "model.archive.existingClaim": "archives",
+    "image.digest": "sha256:" + "a" * 64,
+    "model.archive.image.digest": "sha256:" + "a" * 64,
+    "imagePullSecrets": [{"name": "registry"}],
+    "topologySpreadConstraints": [],
+    "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+    "tolerations": [{"key": "spot", "operator": "Exists"}],
+    "autoscaling.behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}},
+    "autoscaling.minReplicas": 3,
+    "podDisruptionBudget.minAvailable": 1,
+    "config.rateLimit": "50/second",
+    "config.otlpEndpoint": "http://collector:4318/v1/traces",
+    "config.timeoutSeconds": 12,
+    "auth.existingSecret": "other-keys",
+    "auth.keys": [KEY],
+    "httpRoute.parentRefs": [{"name": "other", "sectionName": "https"}],
+    "httpRoute.hostnames": ["other.test"],
+    "ingress.hosts": ["other.test"],
+    "ingress.tls": [{"secretName": "other", "hosts": ["other.test"]}],
+    "networkPolicy.extraIngress": [{"ports": [{"port": 3000}]}],
+    "networkPolicy.modelStore": [{"ports": [{"port": 9000}]}],
+    "networkPolicy.extraEgress": [{"ports": [{"port": 4318}]}],
+    "metrics.serviceMonitor.interval": "30s",
+    "metrics.serviceMonitor.scrapeTimeout": "5s",
+    "extraEnv": [{"name": "TZ", "value": "UTC"}],
+    "model.archive.extraEnv": [{"name": "AWS_ENDPOINT_URL", "value": "http://store:9000"}],
+    "extraContainers": [{"name": "shipper", "image": "shipper:1"}],
+    "terminationGracePeriodSeconds": 60,
+    "preStopSleepSeconds": 7,
+}
+# What must be set besides, for the value to count.
+WITH: dict[str, Values] = {
+    "replicaCount": at("autoscaling.enabled", False),
+    "podDisruptionBudget.minAvailable": at("podDisruptionBudget.maxUnavailable", None),
+    "config.otlpEndpoint": at("networkPolicy.extraEgress", [{"ports": [{"port": 4318}]}]),
+    "auth.keys": at("auth.existingSecret", ""),
+    "model.source": {"model": {"archive": {"url": ""}}},
+}
+ALONE = {"auth.keys", "model.source", "podDisruptionBudget.minAvailable"}
+"""Values that exclude another one: they are compared with it."""
+
+
+def _leaf_paths() -> list[str]:
+    return list(_script().leaves(loaded(CHART / "values.yaml")))
+
+
+def _other(path: str, now: Any) -> Any:
+    """Returns another valid value."""
+    if path in OTHER:
+        return OTHER[path]
+    node: dict[str, Any] = SCHEMA
+    for name in path.split("."):
+        node = _resolved(_resolved(node)["properties"][name])
+    if "enum" in node:
+        return next(value for value in node["enum"] if value != now)
+    if isinstance(now, bool):
+        return not now
+    if isinstance(now, str):
+        return "300Mi" if re.fullmatch("[0-9]+[MG]i", now) else "other"
+    if isinstance(now, (int, float)) or "integer" in node["type"]:
+        number = (now or 0) + 1
+        return number if number <= node.get("maximum", number) else 0.5
+    if node["type"] == "object":
+        quantities = "cpu" in node.get("properties", {})
+        return {"memory": "300Mi", "cpu": "300m"} if quantities else {"example": "other"}
+    return ["/other"]
+
+
+@pytest.mark.parametrize("path", _leaf_paths())
+def test_every_value_has_an_effect(helm: Path, path: str) -> None:
+    base = merged(loaded(CHART / "values.yaml"), EVERYTHING, WITH.get(path, {}))
+    now: Any = base
+    for name in path.split("."):
+        now = now[name]
+    changed = merged(base, at(path, _other(path, now)))
+    if path in ALONE:
+        base = merged(loaded(CHART / "values.yaml"), EVERYTHING)
+    assert render(helm, changed) != render(helm, base)
+
+
+ARCHIVE = example("archive")
+REFUSED: dict[str, tuple[Values, str]] = {
+    "no tag": (at("image.tag", ""), "image.tag and image.digest are empty: set one"),
+    "latest": (at("image.tag", "latest"), 'image.tag is "latest"'),
+    "latest fetcher": (
+        merged(ARCHIVE, at("model.archive.image.tag", "latest")),
+        'model.archive.image.tag is "latest"',
+    ),
+    "no keys": (at("auth.keys", []), "auth.existingSecret and auth.keys are empty"),
+    "two sources of keys": (at("auth.existingSecret", "a"), "set only one of them"),
+    "a key twice": (at("auth.keys", [KEY, KEY]), 'auth.keys has the id "crm-1" twice'),
+    "extraEnv": (at("extraEnv", [{"name": "CHURN_API_WORKERS", "value": "2"}]), "extraEnv[0].name"),
+    "no url": (merged(ARCHIVE, at("model.archive.url", "")), 'model.archive.url is ""'),
+    "ftp": (merged(ARCHIVE, at("model.archive.url", "ftp://a/b")), "set an address with s3://"),
+    "no sha256": (merged(ARCHIVE, at("model.archive.sha256", "")), 'model.archive.sha256 is ""'),
+    "wrong sha256": (merged(ARCHIVE, at("model.archive.sha256", "abc")), "64 hex digits"),
+    "no contract": (merged(ARCHIVE, at("model.archive.contract", "")), "contract is empty"),
+    "no claim": (
+        merged(ARCHIVE, at("model.archive.url", "file:///archives/a")),
+        "set model.archive.existingClaim",
+    ),
+    "not on the claim": (
+        merged(ARCHIVE, at("model.archive", {"url": "file:///a", "existingClaim": "a"})),
+        "set file:///archives/...",
+    ),
+    "rollout too short": (
+        merged(ARCHIVE, at("progressDeadlineSeconds", 300)),
+        "set more than model.archive.timeoutSeconds, which is 300",
+    ),
+    "archive unused": (at("model.archive.url", "s3://a/b"), "set model.source=archive"),
+    "store out of reach": (
+        merged(ARCHIVE, at("networkPolicy.modelStore", [])),
+        "networkPolicy.modelStore is empty",
+    ),
+    "min above max": (
+        at("autoscaling", {"enabled": True, "minReplicas": 9}),
+        "autoscaling.minReplicas is 9: set at most autoscaling.maxReplicas, which is 6",
+    ),
+    "scaled by nothing": (
+        at("autoscaling", {"enabled": True, "targetCPUUtilizationPercentage": None}),
+        "set at least one of them",
+    ),
+    "share of nothing": (
+        merged(at("autoscaling.enabled", True), at("resources.requests.cpu", None)),
+        "resources.requests.cpu is empty",
+    ),
+    "drains blocked": (
+        at("podDisruptionBudget", {"minAvailable": 2, "maxUnavailable": None}),
+        "podDisruptionBudget.minAvailable is 2 of 2 pods",
+    ),
+    "drains blocked by a share": (
+        at("podDisruptionBudget", {"minAvailable": "51%", "maxUnavailable": None}),
+        "podDisruptionBudget.minAvailable is 51% of 2 pods",
+    ),
+    "no pod may be missing": (at("podDisruptionBudget.maxUnavailable", 0), "set at least 1"),
+    "two limits": (at("podDisruptionBudget.minAvailable", 1), "set exactly one of them"),
+    "killed too early": (at("terminationGracePeriodSeconds", 39), "set at least 40"),
+    "drain too long": (at("config.drainSeconds", 20), "set less than 30"),
+    "gateway out of reach": (
+        at("httpRoute", {"enabled": True, "parentRefs": [{"name": "gw"}]}),
+        "networkPolicy.gateway is empty",
+    ),
+    "prometheus out of reach": (at("metrics.scrapeAnnotations", True), "prometheus is empty"),
+    "collector out of reach": (at("config.otlpEndpoint", "http://c:4318"), "no trace would reach"),
+    "no gateway": (at("httpRoute.enabled", True), "httpRoute.parentRefs is empty"),
+    "no hosts": (at("ingress.enabled", True), "ingress.hosts is empty"),
+    "both without hosts": (
+        merged(at("ingress.enabled", True), at("httpRoute.enabled", True)),
+        "httpRoute.hostnames is empty and ingress.enabled is true",
+    ),
+    "no key for prometheus": (
+        merged(at("config.metrics", "admin"), at("metrics.serviceMonitor.enabled", True)),
+        "metrics.serviceMonitor.existingSecret is empty",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_wrong_values_are_refused_with_what_to_set(helm: Path, case: str) -> None:
+    values, message = REFUSED[case]
+    base = {} if "model" in values and "auth" in values else SMALL
+    with pytest.raises(RefusedError, match=re.escape(message)):
+        render(helm, merged(base, values))
+
+
+@pytest.mark.parametrize(
+    ("value", "crd", "instead"),
+    [
+        ("httpRoute.enabled", "gateway.networking.k8s.io/v1/HTTPRoute", "ingress.enabled=true"),
+        (
+            "metrics.serviceMonitor.enabled",
+            "monitoring.coreos.com/v1/ServiceMonitor",
+            "metrics.scrapeAnnotations=true",
+        ),
+    ],
+)
+def test_a_missing_crd_is_refused(helm: Path, value: str, crd: str, instead: str) -> None:
+    message = rf"{re.escape(value)} is true, and the cluster has no {crd}: .*{instead}"
+    with pytest.raises(RefusedError, match=message):
+        render(helm, EVERYTHING, crds=())
+
+
+def test_all_problems_are_named_at_once(helm: Path) -> None:
+    values = {"model": {"source": "archive"}, "terminationGracePeriodSeconds": 1}
+    with pytest.raises(RefusedError) as refused:
+        render(helm, values)
+    problems = re.findall(r"^  - ([\w.]+)", cast(str, refused.value.args[0]), re.MULTILINE)
+    assert problems == [
+        "image.tag",
+        "model.archive.image.tag",
+        "auth.existingSecret",
+        "model.archive.url",
+        "model.archive.sha256",
+        "model.archive.contract",
+        "terminationGracePeriodSeconds",
+        "networkPolicy.modelStore",
+    ]
+
+
+def test_an_older_kubernetes_is_refused(helm: Path) -> None:
+    with pytest.raises(RefusedError, match=r"kubeVersion: >=1\.30"):
+        render(helm, SMALL, kubernetes="1.29.0")
