@@ -1,0 +1,110 @@
+"""Steady traffic through the gateway, each answer compared with the model's own."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from time import perf_counter
+from typing import Any
+
+import httpx
+import numpy as np
+
+RATE = 200.0
+"""Requests a second, half of them over kept connections and half over new ones."""
+
+FEWEST = 10_000
+"""Requests that each disturbance has to see."""
+
+TIMEOUT = 30.0
+
+
+@dataclass
+class Traffic:
+    """What the callers saw.
+
+    Attributes:
+        lost: Number of requests without an answer of status 200, by what came instead.
+        wrong: Number of answers with another probability than the model's.
+        seconds: Time of each answered request.
+    """
+
+    lost: Counter[str] = field(default_factory=Counter)
+    wrong: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def requests(self) -> int:
+        return len(self.seconds) + self.lost.total()
+
+    def milliseconds(self, share: float) -> float:
+        return float(np.quantile(self.seconds, share) * 1_000)
+
+
+@dataclass
+class Caller:
+    """Sends requests at a fixed rate, whether or not the earlier ones are answered.
+
+    Attributes:
+        url: Address of the gateway.
+        host: Host of the route.
+        key: API key; it may be replaced at any time.
+        expected: Customers with the probabilities of the model.
+    """
+
+    url: str
+    host: str
+    key: str
+    expected: Sequence[tuple[Mapping[str, Any], float]]
+
+    @contextmanager
+    def calling(self, fewest: int = FEWEST) -> Iterator[Traffic]:
+        """Sends requests during the block, and goes on until there were enough."""
+        traffic, ended = Traffic(), threading.Event()
+        thread = threading.Thread(
+            target=lambda: asyncio.run(self._call(traffic, ended, fewest)), name="caller"
+        )
+        thread.start()
+        try:
+            yield traffic
+        finally:
+            ended.set()
+            thread.join()
+
+    async def _call(self, traffic: Traffic, ended: threading.Event, fewest: int) -> None:
+        new = httpx.Limits(max_keepalive_connections=0)
+        async with (
+            httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, verify=False) as kept,
+            httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, verify=False, limits=new) as each,
+            asyncio.TaskGroup() as tasks,
+        ):
+            began = perf_counter()
+            for number in count():
+                if ended.is_set() and number >= fewest:
+                    return
+                await asyncio.sleep(max(0.0, began + number / RATE - perf_counter()))
+                tasks.create_task(self._send(traffic, (kept, each)[number % 2], number))
+
+    async def _send(self, traffic: Traffic, client: httpx.AsyncClient, number: int) -> None:
+        customer, probability = self.expected[number % len(self.expected)]
+        headers = {"Host": self.host, "X-API-Key": self.key}
+        sent = perf_counter()
+        try:
+            response = await client.post("/predict", json=customer, headers=headers)
+        except httpx.HTTPError as error:
+            traffic.lost[repr(error)] += 1
+            return
+        if response.status_code != httpx.codes.OK:
+            traffic.lost[f"{response.status_code} {response.text[:200]}"] += 1
+            return
+        traffic.seconds.append(perf_counter() - sent)
+        traffic.wrong += response.json()["churn_probability"] != probability
+
+    def status(self, key: str) -> int:
+        """Status of one request with a key, over a new connection."""
+        headers = {"Host": self.host, "X-API-Key": key}
+        with httpx.Client(base_url=self.url, timeout=TIMEOUT, verify=False) as client:
+            return client.post("/predict", json=self.expected[0][0], headers=headers).status_code

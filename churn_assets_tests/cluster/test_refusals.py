@@ -1,0 +1,160 @@
+"""What cannot work is refused before anything changes, or the old pods go on serving."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from churn_assets_tests.cluster.conftest import REPLICAS, Release, Target
+from churn_assets_tests.cluster.kubernetes import (
+    CHART,
+    RELEASE,
+    VALUES,
+    CommandError,
+    Namespace,
+    wait,
+)
+from churn_assets_tests.cluster.pods import start_store, truncated
+
+pytestmark = pytest.mark.cluster
+
+A_FEW = 1_000
+"""Requests that must be answered meanwhile, at least."""
+
+STORE = [{"podSelector": {"matchLabels": {"app": "store"}}}]
+
+ATOMIC = ("--atomic", "--timeout", "45s")
+
+
+@dataclass(frozen=True)
+class Store:
+    """Archives that a pod of the namespace serves by HTTP."""
+
+    url: str
+    sha256: Mapping[str, str]
+
+    def values(self, name: str, **changed: object) -> dict[str, object]:
+        """Values of a release that fetches an archive."""
+        return {
+            "image.repository": "churn-runtime",
+            "model.source": "archive",
+            "model.archive.url": f"{self.url}/{name}",
+            "model.archive.sha256": self.sha256[name],
+            "model.archive.contract": "telecom",
+            "networkPolicy.modelStore": [
+                {
+                    "to": [{"podSelector": {"matchLabels": {"app": "store"}}}],
+                    "ports": [{"port": 8000}],
+                }
+            ],
+        } | {name.replace("__", "."): value for name, value in changed.items()}
+
+
+@pytest.fixture(scope="module")
+def store(release: Release, target: Target) -> Store:
+    archives = {"good.bento": target.archive.read_bytes(), "half.bento": truncated(target.archive)}
+    return Store(
+        start_store(release.namespace, archives),
+        {name: hashlib.sha256(data).hexdigest() for name, data in archives.items()},
+    )
+
+
+def revision(namespace: Namespace) -> tuple[int, str]:
+    """Number and status of the release's newest revision."""
+    newest = json.loads(namespace.helm("history", "--output", "json"))[-1]
+    return newest["revision"], newest["status"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image.tag": "latest"}, "image.tag"),
+        ({"auth.existingSecret": "absent"}, "absent"),
+        ({"idKey.existingSecret": "absent"}, "absent"),
+        ({"metrics.serviceMonitor.enabled": True}, "monitoring.coreos.com"),
+        ({"replicas": 3}, "replicas"),
+    ],
+)
+def test_values_are_refused_before_anything_changes(
+    release: Release, values: dict[str, object], message: str
+) -> None:
+    before = revision(release.namespace)
+    with pytest.raises(CommandError, match=message):
+        release.namespace.upgrade(release.values | values)
+    assert revision(release.namespace) == before
+
+
+def test_a_model_is_released_as_an_archive(release: Release, store: Store) -> None:
+    with release.caller.calling() as traffic:
+        release.namespace.upgrade(release.values | store.values("good.bento"))
+        release.namespace.settle(REPLICAS)
+    assert not traffic.lost
+    assert not traffic.wrong
+    release.namespace.upgrade(release.values)
+    release.namespace.settle(REPLICAS)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("good.bento", {"model__archive__sha256": "0" * 64}, "0000000"),
+        ("half.bento", {}, "half.bento"),
+        ("good.bento", {"model__archive__contract": "bank"}, "bank"),
+    ],
+)
+def test_an_archive_is_refused_and_the_old_pods_go_on(
+    release: Release, store: Store, name: str, changed: dict[str, object], message: str
+) -> None:
+    namespace = release.namespace
+    command = ["helm", "upgrade", RELEASE, str(CHART), "--namespace", namespace.name,
+               "--values", str(VALUES), *ATOMIC]  # fmt: skip
+    values = release.values | store.values(name, **changed)
+    command += [f"--set-json={key}={json.dumps(value)}" for key, value in values.items()]
+    with release.caller.calling(A_FEW) as traffic:
+        helm = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        wait(lambda: message in refusals(namespace), lambda: refusals(namespace))
+        output, _ = helm.communicate()
+    assert helm.returncode, output
+    assert not traffic.lost
+    assert not traffic.wrong
+    namespace.settle(REPLICAS)
+
+
+def refusals(namespace: Namespace) -> str:
+    """Termination messages of the init containers."""
+    states = [
+        status.get(state, {}).get("terminated", {}).get("message", "")
+        for pod in namespace.pods()
+        for status in pod["status"].get("initContainerStatuses", ())
+        for state in ("state", "lastState")
+    ]
+    return "\n".join(states)
+
+
+def test_a_pod_with_too_little_memory_never_gets_a_request(release: Release) -> None:
+    namespace = release.namespace
+    limits = {"resources.limits.memory": "48Mi", "resources.requests.memory": "48Mi"}
+    with (
+        release.caller.calling(A_FEW) as traffic,
+        pytest.raises(CommandError, match="rolled back due to atomic"),
+    ):
+        namespace.upgrade(release.values | limits, *ATOMIC)
+    assert not traffic.lost
+    assert not traffic.wrong
+    namespace.settle(REPLICAS)
+
+
+def test_an_upgrade_is_refused_while_another_runs(release: Release) -> None:
+    namespace = release.namespace
+    command = ["helm", "upgrade", RELEASE, str(CHART), "--namespace", namespace.name, "--values",
+               str(VALUES), *[f"--set-json={n}={json.dumps(v)}" for n, v in release.values.items()],
+               "--set", "image.tag=absent", *ATOMIC]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as hanging:
+        wait(lambda: revision(namespace)[1] == "pending-upgrade", lambda: revision(namespace))
+        with pytest.raises(CommandError, match="another operation"):
+            namespace.upgrade(release.values)
+    assert hanging.returncode, "an upgrade that hangs is taken back at its deadline"
+    namespace.settle(REPLICAS)
