@@ -22,7 +22,9 @@ PATH = re.compile(
     r"|`((?:[\w.-]+/)+)`"  # a folder
     r"|\]\(([^)#:\s]+)[)#]"  # the target of a link within the project
 )
-MADE_BY_RUNS = {"card.json", "contract.json", "golden.json", "shop.py", "fallback/"}
+MADE_BY_RUNS = {
+    "card.json", "contract.json", "golden.json", "shop.py", "fallback/", "dist/", "my-values.yaml",
+}  # fmt: skip
 
 PREFIXES = ("", "churn_assets", "churn_assets_tests", "bento", "bento/churn_service")
 """Folders that a path in a document may start from."""
