@@ -134,7 +134,7 @@ def test_limits_and_defaults_are_those_of_the_service() -> None:
 # Other values for those that no rule below finds.
 OTHER: dict[str, Any] = {
     "model.source": "image",
-    "model.archive.url": "https://models.test/a.tar.gz",
+    "model.archive.url": "https://models.test/a.bento",
     "model.archive.sha256": "a" * 64,
     "model.archive.existingClaim": "archives",
     "image.digest": "sha256:" + "a" * 64,

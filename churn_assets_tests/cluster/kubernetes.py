@@ -34,7 +34,8 @@ class Namespace:
         return run("kubectl", "--namespace", self.name, *arguments, text=text)
 
     def apply(self, document: Mapping[str, Any]) -> None:
-        self.kubectl("apply", "--filename", "-", text=json.dumps(document))
+        # On the server's side: else the whole document becomes an annotation, of 256 KiB at most.
+        self.kubectl("apply", "--server-side", "--filename", "-", text=json.dumps(document))
 
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", *arguments, "--output", "json"))
@@ -52,9 +53,13 @@ class Namespace:
 
     def upgrade(self, values: Mapping[str, Any], *arguments: str) -> str:
         """Installs or upgrades the release with the values of `values-test.yaml` and these."""
+        return run(*self.upgrade_command(values, *arguments))
+
+    def upgrade_command(self, values: Mapping[str, Any], *arguments: str) -> list[str]:
         changed = [f"--set-json={name}={json.dumps(value)}" for name, value in values.items()]
-        return self.helm("upgrade", str(CHART), "--install", "--values", str(VALUES), *changed,
-                         "--wait", "--timeout", f"{PATIENCE}s", *arguments)  # fmt: skip
+        return ["helm", "upgrade", RELEASE, str(CHART), "--namespace", self.name, "--install",
+                "--values", str(VALUES), *changed, "--wait", "--timeout", f"{PATIENCE}s",
+                *arguments]  # fmt: skip
 
     def settle(self, replicas: int) -> None:
         """Waits until exactly so many pods exist and are ready, and no pod is ending."""

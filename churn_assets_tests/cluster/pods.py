@@ -1,6 +1,9 @@
 """Pods beside the release: a store of archives, and clients that try what they can reach."""
 
 import base64
+import io
+import json
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,21 @@ def start_store(namespace: Namespace, archives: Mapping[str, bytes]) -> str:
     command = ["python3", "-m", "http.server", "8000", "--directory", "/data"]
     start(namespace, "store", command, {"app": "store"}, "archives")
     return f"http://{namespace.get('pod', 'store')['status']['podIP']}:8000"
+
+
+def with_wrong_golden_rows(archive: Path) -> bytes:
+    """An archive whose scorers give other probabilities than its golden rows say."""
+    changed = io.BytesIO()
+    with tarfile.open(archive) as old, tarfile.open(fileobj=changed, mode="w:xz") as new:
+        for member in old:
+            content = file.read() if (file := old.extractfile(member)) else b""
+            if member.name.endswith("/golden.json"):
+                golden = json.loads(content)
+                golden |= {name: [0.5] * len(golden[name]) for name in ("main", "fallback")}
+                content = json.dumps(golden).encode()
+                member.size = len(content)
+            new.addfile(member, io.BytesIO(content))
+    return changed.getvalue()
 
 
 def truncated(archive: Path) -> bytes:

@@ -3,21 +3,15 @@
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
 from churn_assets_tests.cluster.conftest import REPLICAS, Release, Target
-from churn_assets_tests.cluster.kubernetes import (
-    CHART,
-    RELEASE,
-    VALUES,
-    CommandError,
-    Namespace,
-    wait,
-)
-from churn_assets_tests.cluster.pods import start_store, truncated
+from churn_assets_tests.cluster.kubernetes import CommandError, Namespace, is_ready, wait
+from churn_assets_tests.cluster.pods import start_store, truncated, with_wrong_golden_rows
 
 pytestmark = pytest.mark.cluster
 
@@ -36,13 +30,13 @@ class Store:
     url: str
     sha256: Mapping[str, str]
 
-    def values(self, name: str, **changed: object) -> dict[str, object]:
+    def values(self, name: str) -> dict[str, object]:
         """Values of a release that fetches an archive."""
         return {
             "image.repository": "churn-runtime",
             "model.source": "archive",
             "model.archive.url": f"{self.url}/{name}",
-            "model.archive.sha256": self.sha256[name],
+            "model.archive.sha256": self.sha256.get(name, ""),
             "model.archive.contract": "telecom",
             "networkPolicy.modelStore": [
                 {
@@ -50,12 +44,16 @@ class Store:
                     "ports": [{"port": 8000}],
                 }
             ],
-        } | {name.replace("__", "."): value for name, value in changed.items()}
+        }
 
 
 @pytest.fixture(scope="module")
 def store(release: Release, target: Target) -> Store:
-    archives = {"good.bento": target.archive.read_bytes(), "half.bento": truncated(target.archive)}
+    archives = {
+        "good.bento": target.archive.read_bytes(),
+        "half.bento": truncated(target.archive),
+        "wrong.bento": with_wrong_golden_rows(target.archive),
+    }
     return Store(
         start_store(release.namespace, archives),
         {name: hashlib.sha256(data).hexdigest() for name, data in archives.items()},
@@ -97,30 +95,36 @@ def test_a_model_is_released_as_an_archive(release: Release, store: Store) -> No
     release.namespace.settle(REPLICAS)
 
 
+@contextmanager
+def failing_upgrade(release: Release, values: Mapping[str, object]) -> Iterator[None]:
+    """An upgrade that is taken back at its deadline, while every request is answered."""
+    command = release.namespace.upgrade_command(release.values | values, *ATOMIC)
+    with (
+        release.caller.calling(A_FEW) as traffic,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as helm,
+    ):
+        yield
+        output, _ = helm.communicate()
+    assert helm.returncode, output
+    assert not traffic.lost
+    assert not traffic.wrong
+    release.namespace.settle(REPLICAS)
+
+
 @pytest.mark.parametrize(
     ("name", "changed", "message"),
     [
-        ("good.bento", {"model__archive__sha256": "0" * 64}, "0000000"),
+        ("good.bento", {"model.archive.sha256": "0" * 64}, "0000000"),
         ("half.bento", {}, "half.bento"),
-        ("good.bento", {"model__archive__contract": "bank"}, "bank"),
+        ("good.bento", {"model.archive.contract": "bank"}, "bank"),
+        ("absent.bento", {"model.archive.sha256": "0" * 64}, "404"),
     ],
 )
 def test_an_archive_is_refused_and_the_old_pods_go_on(
     release: Release, store: Store, name: str, changed: dict[str, object], message: str
 ) -> None:
-    namespace = release.namespace
-    command = ["helm", "upgrade", RELEASE, str(CHART), "--namespace", namespace.name,
-               "--values", str(VALUES), *ATOMIC]  # fmt: skip
-    values = release.values | store.values(name, **changed)
-    command += [f"--set-json={key}={json.dumps(value)}" for key, value in values.items()]
-    with release.caller.calling(A_FEW) as traffic:
-        helm = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        wait(lambda: message in refusals(namespace), lambda: refusals(namespace))
-        output, _ = helm.communicate()
-    assert helm.returncode, output
-    assert not traffic.lost
-    assert not traffic.wrong
-    namespace.settle(REPLICAS)
+    with failing_upgrade(release, store.values(name) | changed):
+        wait(lambda: message in refusals(release.namespace), lambda: refusals(release.namespace))
 
 
 def refusals(namespace: Namespace) -> str:
@@ -134,27 +138,31 @@ def refusals(namespace: Namespace) -> str:
     return "\n".join(states)
 
 
+def test_a_model_that_fails_its_golden_rows_is_never_ready(release: Release, store: Store) -> None:
+    namespace = release.namespace
+
+    def logs() -> str:
+        new = [pod["metadata"]["name"] for pod in namespace.pods() if not is_ready(pod)]
+        return "".join(namespace.kubectl("logs", pod, "--ignore-errors") for pod in new)
+
+    with failing_upgrade(release, store.values("wrong.bento")):
+        wait(lambda: "neither scorer passes its golden rows" in logs(), logs)
+
+
 def test_a_pod_with_too_little_memory_never_gets_a_request(release: Release) -> None:
     namespace = release.namespace
+
+    def states() -> str:
+        return json.dumps([pod["status"].get("containerStatuses") for pod in namespace.pods()])
+
     limits = {"resources.limits.memory": "48Mi", "resources.requests.memory": "48Mi"}
-    with (
-        release.caller.calling(A_FEW) as traffic,
-        pytest.raises(CommandError, match="rolled back due to atomic"),
-    ):
-        namespace.upgrade(release.values | limits, *ATOMIC)
-    assert not traffic.lost
-    assert not traffic.wrong
-    namespace.settle(REPLICAS)
+    with failing_upgrade(release, limits):
+        wait(lambda: "OOMKilled" in states(), states)
 
 
 def test_an_upgrade_is_refused_while_another_runs(release: Release) -> None:
     namespace = release.namespace
-    command = ["helm", "upgrade", RELEASE, str(CHART), "--namespace", namespace.name, "--values",
-               str(VALUES), *[f"--set-json={n}={json.dumps(v)}" for n, v in release.values.items()],
-               "--set", "image.tag=absent", *ATOMIC]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as hanging:
+    with failing_upgrade(release, {"image.tag": "absent"}):
         wait(lambda: revision(namespace)[1] == "pending-upgrade", lambda: revision(namespace))
         with pytest.raises(CommandError, match="another operation"):
             namespace.upgrade(release.values)
-    assert hanging.returncode, "an upgrade that hangs is taken back at its deadline"
-    namespace.settle(REPLICAS)
