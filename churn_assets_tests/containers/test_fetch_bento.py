@@ -191,7 +191,7 @@ ARCHIVES = [
     ("device", archive_of(entry("x", tarfile.CHRTYPE)), "holds 'x', a device or pipe"),
     ("pipe", archive_of(entry("x", tarfile.FIFOTYPE)), "holds 'x', a device or pipe"),
     ("no_name", archive_of(entry(".")), "holds '.', a name that no file can have"),
-    ("large", archive_of(entry("x", size=200_000)), "or 100000 bytes (CHURN_FETCH_MAX_BYTES)"),
+    ("large", archive_of(entry("x", size=200_000)), "or the 100000 bytes of CHURN_FETCH_MAX_BYTES"),
     ("many", archive_of(*[entry(f"{n}") for n in range(10_001)]), "more than 10000 entries"),
     ("two_of_a_name", archive_of(entry("bento.yaml/x")), "bento cannot be stored"),
     ("truncated", archive_of()[:-60], "is not a whole tar archive"),

@@ -50,8 +50,8 @@ def unpack(settings: Settings, archive: Path, folder: Path) -> None:
                 if size > settings.max_bytes or number >= MOST_MEMBERS:
                     raise FetchError(
                         f"{url_is(settings)}, whose archive unpacks to more than {MOST_MEMBERS} "
-                        f"entries or {settings.max_bytes} bytes "
-                        f"({named('CHURN_FETCH_MAX_BYTES')})"
+                        f"entries or the {settings.max_bytes} bytes of "
+                        f"{named('CHURN_FETCH_MAX_BYTES')}"
                     )
                 _write(members, member, folder.joinpath(*PurePosixPath(member.name).parts))
     except (tarfile.TarError, EOFError, LZMAError, ZlibError) as error:

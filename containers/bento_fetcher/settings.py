@@ -13,7 +13,7 @@ SETTINGS = {
     "CHURN_FETCH_CONTRACT": "model.archive.contract",
     "CHURN_FETCH_TARGET": "",
     "CHURN_FETCH_TIMEOUT": "model.archive.timeoutSeconds",
-    "CHURN_FETCH_MAX_BYTES": "",
+    "CHURN_FETCH_MAX_BYTES": "model.archive.maxBytes",
 }
 """The settings, and the values of the chart that set them."""
 
