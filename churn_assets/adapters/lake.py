@@ -172,6 +172,9 @@ class Lake:
             schema=schema,
             mode="ignore",
             storage_options=dict(self.options),
+            # Of two writers that create at once, a retry by Delta would commit a second creation,
+            # possibly after the first rows, with a schema that lacks their columns.
+            commit_properties=CommitProperties(max_commit_retries=0),
             **layout,
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,8 +83,6 @@ def test_a_changed_column_type_is_refused(lake: Lake) -> None:
 
 
 def test_versions_are_kept_beyond_deltas_own_thirty_days(lake: Lake) -> None:
-    from deltalake import DeltaTable
-
     lake.write("t", rows("2026-01", 1), "2026-01")
     kept = DeltaTable(f"{lake.root}/t").metadata().configuration
     assert kept["delta.enableExpiredLogCleanup"] == "false"
@@ -185,6 +184,8 @@ def test_of_concurrent_first_writers_only_one_result_is_kept(tmp_path: Path, mon
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(lambda n: lake.write("t", rows("2026-01", *[n] * 9), month), range(3)))  # noqa: B023
         assert ids(lake.read("t")) in [[n] * 9 for n in range(3)]
+        operations = [commit["operation"] for commit in DeltaTable(f"{lake.root}/t").history()]
+        assert operations.count("CREATE TABLE") == 1
 
 
 def test_a_killed_writer_leaves_a_complete_version(lake: Lake) -> None:
