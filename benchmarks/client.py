@@ -119,9 +119,13 @@ class Connection(asyncio.Protocol):
 
 
 async def run(
-    port: int, requests: Sequence[bytes], connections: int, warm_up: float, seconds: float
+    address: tuple[str, int],
+    requests: Sequence[bytes],
+    connections: int,
+    warm_up: float,
+    seconds: float,
 ) -> Load:
-    """Puts a server on 127.0.0.1 under load.
+    """Puts a server under load.
 
     Raises:
         ResponseError: A response was not 200, or did not come.
@@ -131,7 +135,7 @@ async def run(
     for _ in range(connections):
         connection = Connection(load, loop.create_future())
         load.done.append(connection.done)
-        await loop.create_connection(connection.itself, "127.0.0.1", port)
+        await loop.create_connection(connection.itself, *address)
     async with asyncio.timeout(warm_up + seconds + GRACE):
         await asyncio.gather(*load.done)
     return load
@@ -154,6 +158,7 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--requests", type=Path, required=True, help="JSON: path, headers, bodies")
     parser.add_argument("--connections", type=int, default=8)
@@ -163,9 +168,8 @@ def main() -> None:
     requests = encoded(**json.loads(options.requests.read_text(encoding="utf-8")))
     gc.disable()  # Its pauses would count as the server's.
     began = perf_counter(), time.process_time()
-    load = uvloop.run(
-        run(options.port, requests, options.connections, options.warm_up, options.seconds)
-    )
+    address = options.host, options.port
+    load = uvloop.run(run(address, requests, options.connections, options.warm_up, options.seconds))
     wall, cpu = perf_counter() - began[0], time.process_time() - began[1]
     latencies = sorted(load.latencies)
     print(

@@ -12,7 +12,6 @@ from churn_assets.contracts.contract import Contract
 from churn_service.access.api_keys import KeyRing
 from churn_service.access.authentication import AccessControl
 from churn_service.access.rate_limits import RateLimiter
-from churn_service.deadline import Deadline
 from churn_service.graceful_shutdown import accept_connections, drain_on_sigterm
 from churn_service.inference.predictions import Predictor
 from churn_service.inference.request_parsing import MOST_CUSTOMERS, RequestParser
@@ -59,7 +58,6 @@ class Worker:
     Attributes:
         concurrency: Limit of requests in progress.
         batch_concurrency: Limit of large batches in progress.
-        deadline: Time within which a body must arrive.
         since: Time at which the worker was created.
         openapi_json: Cached response of GET /docs.json; None before the first request.
         draining: Whether the worker has received SIGTERM and serves the last requests.
@@ -94,7 +92,6 @@ class Worker:
         self.draining = False
         self.name = os.urandom(4).hex()
         self._next_check, self._passes = 0.0, False
-        self.deadline = Deadline(settings.timeout)
         self.concurrency = ConcurrencyLimit(settings.max_concurrency, "requests")
         self.batch_concurrency = ConcurrencyLimit(settings.max_batches, "large batches")
 

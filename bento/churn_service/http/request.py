@@ -1,10 +1,10 @@
 """An HTTP request, as ASGI delivers it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from churn_service.deadline import Deadline
 from churn_service.inference.predictions import RequestContext
 from churn_service.problems import Problem
 
@@ -47,12 +47,12 @@ class Request:
         length = self.headers.get(b"content-length")
         return None if length is None else int(length)
 
-    async def body(self, limit: int, deadline: Deadline) -> bytes:
+    async def body(self, limit: int, timeout: float) -> bytes:
         """Reads the JSON body.
 
         Args:
             limit: Most bytes that the body may have.
-            deadline: Time within which the whole body must arrive.
+            timeout: Seconds within which the whole body must arrive.
 
         Raises:
             Problem: `unsupported-media-type`, `too-large` or `timeout`.
@@ -63,10 +63,10 @@ class Request:
         if self.length is not None and self.length > limit:
             raise _too_large(limit)
         try:
-            with deadline:
+            async with asyncio.timeout(timeout):
                 return await self._read(limit)
         except TimeoutError:
-            detail = f"the body did not arrive within {deadline.seconds:g} s"
+            detail = f"the body did not arrive within {timeout:g} s"
             raise Problem("timeout", detail, headers={"Connection": "close"}) from None
 
     async def _read(self, limit: int) -> bytes:

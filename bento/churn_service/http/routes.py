@@ -45,7 +45,7 @@ class Route:
 
 async def predict(worker: Worker, request: Request) -> Response:
     """POST /predict."""
-    body = await request.body(min(SMALL, worker.settings.max_body_bytes), worker.deadline)
+    body = await request.body(min(SMALL, worker.settings.max_body_bytes), worker.settings.timeout)
     customer = worker.parser.parse_customer(body)
     prediction = worker.predictor.predict(customer, request.context)
     request.customers = 1
@@ -58,7 +58,7 @@ async def predict_batch(worker: Worker, request: Request) -> Response:
     length = request.length
     small = length is not None and length <= SMALL
     with nullcontext() if small else worker.batch_concurrency:
-        body = await request.body(worker.settings.max_body_bytes, worker.deadline)
+        body = await request.body(worker.settings.max_body_bytes, worker.settings.timeout)
         batch = worker.parser.parse_batch(body, skip=skip)
         worker.metrics.checked(faulty_customers(batch.faults), batch.skipped)
         predictions = await worker.predictor.predict_batch(

@@ -33,10 +33,7 @@ from churn_service.observability.rolling_counts import (
 from churn_service.problems import STATUS
 
 FLUSH_SECONDS = 0.5
-"""Longest time after which a worker publishes new counts, unless it is scraped."""
-
-CHUNK = 64
-"""Requests that are counted at once: less than half a millisecond of the event loop."""
+"""Longest time after which a worker publishes its windows, unless it is scraped."""
 
 DROP_REASONS = ("queue", "disk", "error", "closed")
 
@@ -52,7 +49,6 @@ class Metrics:
 
     def __init__(self, card: ModelCard) -> None:
         self._card = card
-        self._uncounted: list[tuple[str, float, str, bool, bool, float, Sequence[str]]] = []
         self._high_risk = counter("churn_high_risk_customers_total")
         self._degraded = counter("churn_degraded_predictions_total")
         self._unknown = counter("churn_unknown_categories_total", "column")
@@ -94,14 +90,17 @@ class Metrics:
             seconds: Time that the request took.
             unknown: Columns with an open category that training never saw.
         """
-        # To count requests together takes a third of the time.
-        self._uncounted.append(
-            (endpoint, probability, risk, will_churn, degraded, seconds, unknown)
-        )
-        if len(self._uncounted) == CHUNK:
-            self._count()
-        if not self._flush_is_due:
-            self._flush_soon()
+        predictions, latency = self._endpoints[endpoint]
+        predictions[risk].inc()
+        latency.observe(seconds)
+        if risk == "high":
+            self._high_risk.inc()
+        if degraded:
+            self._degraded.inc()
+        for column in unknown:
+            self._unknown.labels(column).inc()
+        self._scores.add(probability, will_churn)
+        self.checked(UNKNOWN_CATEGORY if unknown else NOTHING, 1)
 
     def predicted_batch(
         self,
@@ -176,9 +175,9 @@ class Metrics:
         self._breaker_opened.inc()
 
     def before_scrape(self) -> None:
-        """Publishes all counts of this worker, and removes the gauges of dead workers.
+        """Publishes the windows of this worker, and removes those of dead workers.
 
-        Call it before BentoML collects the metrics. Otherwise the sums are up to `FLUSH_SECONDS`
+        Call it before BentoML collects the metrics. Otherwise the shares are up to `FLUSH_SECONDS`
         old and include the last windows of killed workers.
         """
         self.flush()
@@ -192,21 +191,6 @@ class Metrics:
         """
         return text + shares(text, self._card.scores)
 
-    def _count(self) -> None:
-        for endpoint, probability, risk, will_churn, degraded, seconds, unknown in self._uncounted:
-            predictions, latency = self._endpoints[endpoint]
-            predictions[risk].inc()
-            latency.observe(seconds)
-            if risk == "high":
-                self._high_risk.inc()
-            if degraded:
-                self._degraded.inc()
-            for column in unknown:
-                self._unknown.labels(column).inc()
-            self._scores.add(probability, will_churn)
-            self._checks.add(1, UNKNOWN_CATEGORY if unknown else NOTHING)
-        self._uncounted.clear()
-
     def _flush_soon(self) -> None:
         try:
             loop = asyncio.get_running_loop()
@@ -217,8 +201,7 @@ class Metrics:
             self._flush_is_due = True
 
     def flush(self) -> None:
-        """Counts the waiting requests, and publishes the windows."""
+        """Publishes the windows."""
         self._flush_is_due = False
-        self._count()
         for published in self._published:
             published.write()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from churn_service.deadline import Deadline
 from churn_service.http.request import ClientDisconnect, Message, Request
 from churn_service.inference.predictions import RequestContext
 from churn_service.problems import Problem
@@ -26,7 +25,7 @@ def read(
     """Reads the body of a request that consists of these messages."""
     headers = JSON if headers is None else headers
     request = Request({}, headers, receiver(messages), RequestContext(), "1")
-    return asyncio.run(request.body(LIMIT, Deadline(seconds)))
+    return asyncio.run(request.body(LIMIT, seconds))
 
 
 def refused(messages: Sequence[Message], headers: dict[bytes, bytes] | None = None) -> Problem:
