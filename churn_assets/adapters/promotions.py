@@ -36,14 +36,16 @@ from churn_assets.core.governance.audit import AuditEntry
 from churn_assets.core.governance.promotion import (
     Comparison,
     PolicyName,
-    RegistryState,
     approvable,
-    approval_recorded,
     compare,
     judge,
     policy_for,
-    registry_state,
     unless_label_is_known,
+)
+from churn_assets.core.governance.registry import (
+    RegistryState,
+    approval_recorded,
+    registry_state,
 )
 from churn_assets.core.modelling.scorer import Scorer
 from churn_assets.core.policies import PromotionPolicy

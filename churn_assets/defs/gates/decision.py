@@ -28,7 +28,7 @@ from churn_assets.adapters.promotions import (
 )
 from churn_assets.adapters.records import ModelRecord, PromotedModel
 from churn_assets.core.evaluation.evaluation import EvaluationReport
-from churn_assets.core.governance.promotion import RegistryState, registry_state, rollback_from
+from churn_assets.core.governance.registry import RegistryState, registry_state, rollback_from
 from churn_assets.core.verdict import Verdict, not_judged
 from churn_assets.defs.gates.approval import (
     PromotionConfig,

@@ -1,7 +1,5 @@
 """Promotion policies: exact limits, few false promotions, and the registry state."""
 
-from datetime import UTC, datetime
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,21 +10,16 @@ from churn_assets.contracts.loading import load_contract
 from churn_assets.core.data.leaks import Association
 from churn_assets.core.evaluation.evaluation import EvaluationReport, evaluate
 from churn_assets.core.evaluation.metrics import Interval
-from churn_assets.core.governance.audit import AuditEntry, next_entry
 from churn_assets.core.governance.promotion import (
     Comparison,
     PolicyName,
-    RegistryState,
     approvable,
-    approval_recorded,
     compare,
     earns_money,
     first,
     fresh,
     judge,
     policy_for,
-    registry_state,
-    rollback_from,
     superior,
     unless_label_is_known,
 )
@@ -297,62 +290,6 @@ def test_test_rows_of_one_class_do_not_pass(contract: Contract) -> None:
     found = compare(frame, p, p, contract, resamples=10)
     assert found.auc_gained == Interval(value=None, low=None, high=None)
     assert not fresh(found, POLICY).passed
-
-
-def movements(*moves: tuple[str, str, str]) -> list[AuditEntry]:
-    entries: list[AuditEntry] = []
-    for action, before, after in moves:
-        entries.append(
-            next_entry(
-                entries,
-                datetime(2026, 1, 1, tzinfo=UTC),
-                actor="ada",
-                action=action,
-                subject="m",
-                reason="",
-                before=before,
-                after=after,
-                evidence={},
-            )
-        )
-    return entries
-
-
-def test_the_newest_movement_determines_the_champion() -> None:
-    entries = movements(("promotion", "", "1"), ("promotion", "1", "2"), ("override", "x", "y"))
-    state = registry_state(entries, "m")
-    assert state == RegistryState("2", "1", entries[1])
-    assert approval_recorded("2", "1", state).passed
-    for found in (("1", "1"), (None, "1"), ("2", None), ("2", "3")):
-        assert not approval_recorded(*found, state).passed
-    assert not approval_recorded("1", None, RegistryState()).passed
-    assert approval_recorded(None, None, RegistryState()).passed
-    assert registry_state(entries, "another") == RegistryState()
-
-
-@pytest.mark.parametrize(
-    ("moves", "champion", "previous"),
-    [
-        ([("promotion", "1", "2"), ("rollback", "2", "1")], "1", "2"),
-        ([("promotion", "1", "2"), ("correction", "9", "2")], "2", "1"),
-        ([("promotion", "1", "2"), ("correction", "", "")], None, "1"),
-        ([("promotion", "1", "2"), ("correction", "", ""), ("rollback", "", "1")], "1", None),
-        ([("correction", "4", "4"), ("promotion", "4", "5")], "5", "4"),
-    ],
-)
-def test_a_correction_does_not_set_the_previous_version(
-    moves: list[tuple[str, str, str]], champion: str | None, previous: str | None
-) -> None:
-    state = registry_state(movements(*moves), "m")
-    assert (state.champion, state.previous) == (champion, previous)
-
-
-def test_a_rollback_counts_until_that_version_is_promoted_again() -> None:
-    entries = movements(("promotion", "1", "2"), ("rollback", "2", "1"), ("promotion", "1", "3"))
-    assert rollback_from(entries, "m", "2") is entries[1]
-    assert rollback_from(entries, "m", "3") is None
-    again = movements(("rollback", "2", "1"), ("promotion", "1", "2"))
-    assert rollback_from(again, "m", "2") is None
 
 
 def scenario(policy: str, challenger: str) -> Scenario:
