@@ -28,17 +28,29 @@ class Traffic:
 
     Attributes:
         lost: Number of requests without an answer of status 200, by what came instead.
+        lost_at: When these requests were sent, in seconds since the start.
         wrong: Number of answers with another probability than the model's.
         seconds: Time of each answered request.
     """
 
     lost: Counter[str] = field(default_factory=Counter)
+    lost_at: list[float] = field(default_factory=list)
     wrong: int = 0
     seconds: list[float] = field(default_factory=list)
 
     @property
     def requests(self) -> int:
         return len(self.seconds) + self.lost.total()
+
+    def lose(self, reason: str, sent: float) -> None:
+        """Counts a request that was sent so many seconds after the start."""
+        self.lost[reason] += 1
+        self.lost_at.append(sent)
+
+    @property
+    def outage(self) -> float:
+        """Seconds between the first and the last request that was lost."""
+        return max(self.lost_at) - min(self.lost_at) if self.lost_at else 0.0
 
     def milliseconds(self, share: float) -> float:
         return float(np.quantile(self.seconds, share) * 1_000)
@@ -75,30 +87,34 @@ class Caller:
             thread.join()
 
     async def _call(self, traffic: Traffic, ended: threading.Event, fewest: int) -> None:
-        new = httpx.Limits(max_keepalive_connections=0)
-        async with (
-            httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, verify=False) as kept,
-            httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, verify=False, limits=new) as each,
-            asyncio.TaskGroup() as tasks,
-        ):
-            began = perf_counter()
-            for number in count():
-                if ended.is_set() and number >= fewest:
-                    return
-                await asyncio.sleep(max(0.0, began + number / RATE - perf_counter()))
-                tasks.create_task(self._send(traffic, (kept, each)[number % 2], number))
+        # No limit of connections: a request that hangs must not keep others from being sent.
+        kept, new = (httpx.Limits(max_keepalive_connections=most) for most in (None, 0))
+        async with self._client(kept) as over_kept, self._client(new) as over_new:
+            clients = over_kept, over_new
+            async with asyncio.TaskGroup() as tasks:
+                began = perf_counter()
+                for number in count():
+                    if ended.is_set() and number >= fewest:
+                        return
+                    await asyncio.sleep(max(0.0, began + number / RATE - perf_counter()))
+                    tasks.create_task(self._send(traffic, clients[number % 2], number, began))
 
-    async def _send(self, traffic: Traffic, client: httpx.AsyncClient, number: int) -> None:
+    def _client(self, limits: httpx.Limits) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, verify=False, limits=limits)
+
+    async def _send(
+        self, traffic: Traffic, client: httpx.AsyncClient, number: int, began: float
+    ) -> None:
         customer, probability = self.expected[number % len(self.expected)]
         headers = {"Host": self.host, "X-API-Key": self.key}
         sent = perf_counter()
         try:
             response = await client.post("/predict", json=customer, headers=headers)
         except httpx.HTTPError as error:
-            traffic.lost[repr(error)] += 1
+            traffic.lose(repr(error), sent - began)
             return
         if response.status_code != httpx.codes.OK:
-            traffic.lost[f"{response.status_code} {response.text[:200]}"] += 1
+            traffic.lose(f"{response.status_code} {response.text[:200]}", sent - began)
             return
         traffic.seconds.append(perf_counter() - sent)
         traffic.wrong += response.json()["churn_probability"] != probability

@@ -39,11 +39,20 @@ class Target:
         archive: Archive of the bento that the service's image holds.
         gateway_class: GatewayClass of the cluster's gateway.
         gateway_url: Address under which the gateway is reached from here.
+        node: Node that may be cut off, with neither the gateway nor the control plane on it, and
+            the shell commands that cut it off and bring it back; "" where none may be.
     """
 
     archive: Path = field(default_factory=lambda: Path(_variable("CHURN_CLUSTER_ARCHIVE")))
     gateway_class: str = field(default_factory=lambda: _variable("CHURN_CLUSTER_GATEWAY_CLASS"))
     gateway_url: str = field(default_factory=lambda: _variable("CHURN_CLUSTER_GATEWAY_URL"))
+    node: tuple[str, str, str] = field(
+        default_factory=lambda: (
+            os.environ.get("CHURN_CLUSTER_NODE", ""),
+            os.environ.get("CHURN_CLUSTER_NODE_DOWN", ""),
+            os.environ.get("CHURN_CLUSTER_NODE_UP", ""),
+        )
+    )
 
 
 def _variable(name: str) -> str:
@@ -144,7 +153,8 @@ def table(request: pytest.FixtureRequest) -> Callable[[str, Traffic], None]:
 
     def add(what: str, traffic: Traffic) -> None:
         line = (
-            f"{what:32} {traffic.requests:8,} {traffic.lost.total():5} {traffic.wrong:6} "
+            f"{what:32} {traffic.requests:8,} {traffic.lost.total():5} {traffic.outage:6.1f} "
+            f"{traffic.wrong:6} "
             f"{traffic.milliseconds(0.5):7.1f} {traffic.milliseconds(0.99):7.1f} "
             f"{traffic.milliseconds(1):8.1f}"
         )
@@ -159,7 +169,7 @@ def pytest_terminal_summary(
     """Prints what the callers saw."""
     if lines := config.stash.get(TABLE, []):
         terminalreporter.section("requests through the gateway; times in ms")
-        heads = f"{'during':32} {'requests':>8} {'lost':>5} {'wrong':>6} {'p50':>7} {'p99':>7}"
-        terminalreporter.write_line(f"{heads} {'max':>8}")
+        heads = f"{'during':32} {'requests':>8} {'lost':>5} {'for s':>6} {'wrong':>6} "
+        terminalreporter.write_line(f"{heads}{'p50':>7} {'p99':>7} {'max':>8}")
         for line in lines:
             terminalreporter.write_line(line)
