@@ -85,6 +85,12 @@ def _absolute(path: Path | None) -> Path | None:
     return path
 
 
+def _existing_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"{path} does not exist or is not a folder")
+    return path
+
+
 def _folder_in_bentoml_home() -> Path:
     return Path(os.environ.get(BENTOML_HOME) or "~/bentoml").expanduser() / "monitoring"
 
@@ -101,6 +107,7 @@ IdKeyFile = Annotated[Path, AfterValidator(_absolute), AfterValidator(_id_key_fi
 RateLimit = Annotated[str, AfterValidator(_one_limit)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
 FolderOrNone = Annotated[Path | None, BeforeValidator(_folder_or_none), AfterValidator(_absolute)]
+ExistingFolder = Annotated[Path, AfterValidator(_absolute), AfterValidator(_existing_folder)]
 
 
 class ServiceSettings(BaseSettings):
@@ -128,10 +135,15 @@ class ServiceSettings(BaseSettings):
     """Folder of the prediction log, `$BENTOML_HOME/monitoring`; "" or "none" switches it off."""
     prediction_log_file_bytes: int = Field(64 * MIB, ge=KIB, le=16 * KIB * MIB)
     """Size from which a worker starts a new file."""
+    prediction_log_file_seconds: float = Field(300.0, gt=0, le=86_400)
+    """Age from which a worker closes a file, so that the lines of few requests are shipped soon."""
     prediction_log_files: int = Field(32, ge=1, le=10_000)
-    """Number of files that are kept, per worker."""
+    """Number of files of that size that are kept, per worker; smaller files are kept longer."""
     prediction_log_queue: int = Field(100_000, ge=1, le=10_000_000)
     """Most customers that wait to be written, per worker."""
+    pod_info: ExistingFolder | None = None
+    """Folder with the files pod, release, template-hash and role, which every line of the
+    prediction log repeats; Kubernetes' downward API writes them."""
     id_key_file: IdKeyFile | None = None
     """File of the key for the pseudonyms of ids and personal values; without it each worker uses a
     key of its own."""

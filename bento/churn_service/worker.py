@@ -176,4 +176,6 @@ def _prediction_log(
         files=settings.prediction_log_files,
         queue=settings.prediction_log_queue,
         dropped=metrics.dropped,
+        file_seconds=settings.prediction_log_file_seconds,
+        pod_info=settings.pod_info,
     )

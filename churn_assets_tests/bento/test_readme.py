@@ -113,7 +113,7 @@ def test_metrics_and_prediction_log_are_as_documented(
         for name, labels in (re.fullmatch(r"(\w+)(?:\{(.*)\})?", row).groups()  # type: ignore[union-attr]
                              for row in table("churn_"))
     }  # fmt: skip
-    (file,) = tmp_path.glob("telecom/*")
+    (file,) = tmp_path.glob("telecom/*.jsonl")
     assert NAME.fullmatch(file.name)
     (example,), (line,) = documents("features"), file.read_text().splitlines()
     logged = json.loads(line)

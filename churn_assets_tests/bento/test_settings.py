@@ -32,6 +32,7 @@ def test_settings_are_read_from_variables_with_the_prefix(
         "RATE_LIMIT": "50 per 2 seconds",
         "TIMEOUT": 2.5,
         "PREDICTION_LOG": tmp_path / "log",
+        "POD_INFO": tmp_path,
         "ID_KEY_FILE": id_key,
         "LOG_LEVEL": "DEBUG",
         "OTLP_ENDPOINT": "https://collector:4318/v1/traces",
@@ -74,7 +75,10 @@ def test_numbers_have_limits(
         )
 
 
-@pytest.mark.parametrize(("name", "high"), [("timeout", 600), ("breaker_seconds", 3_600)])
+@pytest.mark.parametrize(
+    ("name", "high"),
+    [("timeout", 600), ("breaker_seconds", 3_600), ("prediction_log_file_seconds", 86_400)],
+)
 def test_durations_are_above_zero(monkeypatch: pytest.MonkeyPatch, name: str, high: float) -> None:
     variable = f"CHURN_API_{name.upper()}"
     for value in ("0.001", str(high)):
@@ -113,6 +117,21 @@ def test_a_wrong_setting_is_reported_with_its_rule(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
 ) -> None:
     assert expected in settings_message(load_settings, monkeypatch, **{variable: value})
+
+
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        ("pods", "must be an absolute path, such as"),
+        ("/no/pods", "does not exist or is not a fold"),
+    ],
+)
+def test_the_folder_of_the_pods_fields_exists(
+    monkeypatch: pytest.MonkeyPatch, path: str, rule: str
+) -> None:
+    message = settings_message(load_settings, monkeypatch, CHURN_API_POD_INFO=path)
+    assert f"CHURN_API_POD_INFO is '{path}': " in message
+    assert rule in message
 
 
 def test_no_hint_where_no_name_is_close(monkeypatch: pytest.MonkeyPatch) -> None:

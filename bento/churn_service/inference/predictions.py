@@ -101,6 +101,7 @@ class Predictor:
         row = self._model.features.row(customer)
         probability, degraded = self._model.score_one(row)
         prediction = self._prediction(customer, probability, degraded)
+        prediction.prediction_id = next(self._ids)
         self._metrics.predicted(
             PREDICT,
             probability,
@@ -136,6 +137,9 @@ class Predictor:
                 for customer, probability in zip(chunk, probabilities.tolist(), strict=True)
             ]
             await asyncio.sleep(0)
+        # Not before: a batch that fails or is cancelled must leave no gap in the ids.
+        for prediction in predictions:
+            prediction.prediction_id = next(self._ids)
         degraded = any(prediction.degraded for prediction in predictions)
         self._metrics.predicted_batch(
             PREDICT_BATCH,
@@ -149,6 +153,7 @@ class Predictor:
         return Predictions(predictions, problems, self._version, degraded)
 
     def _prediction(self, customer: BaseModel, probability: float, degraded: bool) -> Prediction:
+        """A prediction without its id."""
         risk = self._model.card.risk_category(probability)
         return Prediction(
             customer_id=customer.__dict__[self._id],
@@ -156,7 +161,7 @@ class Predictor:
             will_churn=risk == "high",
             risk_category=risk,
             model_version=self._version,
-            prediction_id=next(self._ids),
+            prediction_id="",
             degraded=degraded,
         )
 
@@ -186,6 +191,10 @@ class Predictor:
 
 
 def _prediction_ids() -> Iterator[str]:
-    """Ids that no other process generates, at a tenth of the cost of random ones."""
+    """Ids that no other process generates, at a tenth of the cost of random ones.
+
+    Those of one process are numbered from 0 without gaps, and are logged in that order: a number
+    that is missing in the log is a lost line.
+    """
     process = os.urandom(8).hex()
     return (f"{process}-{number:08x}" for number in count())

@@ -5,6 +5,9 @@ monitoring interface, so that no request waits for a disk. Each line is complete
 its own `prediction_id`; files only grow and are never renamed, so a reader can continue where it
 stopped. Ids and personal values are pseudonyms. Nothing is synced: a power cut may lose the last
 seconds.
+
+The ids of a process are numbered without gaps, and its lines are in their order. So a missing line
+shows as a missing number; `last_prediction` has the number of the last one.
 """
 
 import uuid
@@ -20,11 +23,15 @@ from pydantic_core import to_json
 
 from churn_assets.contracts.contract import Contract
 from churn_assets.contracts.pseudonym import pseudonym
+from churn_service.observability.last_prediction import SUFFIX, LastPrediction
 from churn_service.observability.line_files import LineFiles
 from churn_service.observability.logs import iso_time
+from churn_service.observability.pod_info import PodInfo
 from churn_service.observability.queue import WriteQueue
 
 COPIED = ("endpoint", "key_id", "trace_id", "model_version", "degraded")
+
+FILE_SECONDS = 300.0
 
 
 @dataclass(slots=True)  # not frozen: that takes five times as long to create
@@ -65,6 +72,8 @@ class PredictionLog:
         files: int,
         queue: int,
         dropped: Callable[[str, int], None],
+        file_seconds: float = FILE_SECONDS,
+        pod_info: Path | None = None,
     ) -> None:
         """Prepares the log; no file is touched before the first prediction.
 
@@ -72,17 +81,22 @@ class PredictionLog:
             folder: Folder of all prediction logs; this log's files are in `<folder>/<contract>`.
             id_key: Key of the pseudonyms.
             file_bytes: Size from which a new file is started.
-            files: Number of files that are kept for each worker.
+            files: Number of files of that size that are kept for each worker.
             queue: Number of customers that may wait to be written.
             dropped: Called by two threads with the reason and the number of lost predictions:
                 "queue" (full), "disk" (cannot be written), "error" (an internal error), "closed"
                 (the service stops).
+            file_seconds: Age from which a file is closed.
+            pod_info: Folder of the pod's fields, see `pod_info`; without it they are empty.
 
         Raises:
             ValueError: The key is too short or too long.
         """
         self._dropped, self._contract = dropped, contract
-        self._files = LineFiles(folder / contract.name, file_bytes, files)
+        self._files = LineFiles(folder / contract.name, file_bytes, files, file_seconds)
+        path = self._files.process_path
+        self._last = LastPrediction(path.with_name(path.name + SUFFIX))
+        self._pod_info = PodInfo(pod_info)
         self._id_pseudonym = partial(pseudonym, id_key, contract.id.name)
         self._id_pseudonym("")  # A bad key fails here, not at the first prediction.
         self._features = tuple(c.name for c in contract.features)
@@ -91,7 +105,9 @@ class PredictionLog:
             for c in contract.features
             if c.personal
         }
-        self._queue = WriteQueue("prediction log", queue, _rows, self._write, dropped)
+        self._queue = WriteQueue(
+            "prediction log", queue, _rows, self._write, dropped, self._files.close_old
+        )
 
     def start(self) -> None:
         """Starts the writing thread."""
@@ -105,11 +121,15 @@ class PredictionLog:
     def put(self, request: RequestPredictions) -> None:
         """Logs a request's predictions, or drops and counts them. Never waits, never raises."""
         self._queue.put(request, len(request.customers))
+        if request.predictions:
+            self._last.put(request.predictions[-1].prediction_id, request.time)
 
     def close(self, timeout: float) -> None:
         """Writes waiting rows, for at most `timeout` seconds. A stuck thread keeps its files."""
-        if self._queue.close(timeout) and not self._files.finish():
-            self._dropped("disk", 1)
+        if self._queue.close(timeout):
+            if not self._files.close():
+                self._dropped("disk", 1)
+            self._last.close()
 
     def _write(self, rows: list[_Row]) -> None:
         columns = list(self._columns(rows))
@@ -120,6 +140,8 @@ class PredictionLog:
     def _append(self, lines: Sequence[bytes]) -> None:
         if lost := self._files.append(lines):
             self._dropped("disk", lost)
+        else:
+            self._last.open()
 
     def _columns(self, rows: list[_Row]) -> Iterator[tuple[list[Any], str, str, str]]:
         """The rows as BentoML's monitors take them: values, name, role and type of each column."""
@@ -131,6 +153,7 @@ class PredictionLog:
             "prediction_id": [p.prediction_id for p in predictions],
             "time": [iso_time(r.time, "microseconds") for r in requests],
             **{name: [getattr(r, name) for r in requests] for name in COPIED},
+            **{name: [value] * len(rows) for name, value in self._pod_info.read().items()},
             "churn_probability": [p.churn_probability for p in predictions],
             "customer": [self._id_pseudonym(getattr(c, id_name)) for c in customers],
         }

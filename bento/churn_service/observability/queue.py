@@ -33,6 +33,7 @@ class WriteQueue(Generic[Item, Row]):
         rows: Callable[[Item], Iterable[Row]],
         write: Callable[[list[Row]], None],
         lost: Callable[[str, int], None],
+        polled: Callable[[], None] = lambda: None,
     ) -> None:
         """Creates the queue; `start` starts the thread.
 
@@ -43,8 +44,9 @@ class WriteQueue(Generic[Item, Row]):
             write: Writes at most `CHUNK` rows; if it raises, the rows are lost and the log says so.
             lost: Called with the reason and the number of lost rows: "queue" (full) and "closed" by
                 the thread that calls `put`, "error" by the writing thread.
+            polled: Called by the writing thread after each poll.
         """
-        self._rows, self._write, self._lost = rows, write, lost
+        self._rows, self._write, self._lost, self._polled = rows, write, lost, polled
         self._limit = limit
         self._queue: deque[Item] = deque()
         # Only one thread changes each of these two.
@@ -82,6 +84,7 @@ class WriteQueue(Generic[Item, Row]):
     def _run(self) -> None:
         while not self._stop.wait(POLL):
             self._drain()
+            self._polled()
         self._drain()
 
     def _drain(self) -> None:

@@ -242,3 +242,31 @@ def test_other_requests_run_between_the_chunks_of_a_batch(predictor: Predictor) 
 
     asyncio.run(both())
     assert runs >= len(CUSTOMERS) // CHUNK
+
+
+def test_the_ids_in_the_log_have_no_gap_and_are_in_order(
+    tmp_path: Path, predictor: Predictor, log: PredictionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a batch fails, or its caller leaves, after some customers were scored."""
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(predictor.predict_batch(CUSTOMERS * 3, RequestContext()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    context = RequestContext()
+    predictor.predict(CUSTOMERS[0], context)
+    asyncio.run(cancelled())
+    predict_batch(predictor, CUSTOMERS[:3])
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor._model, "score", lambda columns: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            predict_batch(predictor, CUSTOMERS[:3])
+    predictor.predict(CUSTOMERS[0], context)
+    log.close(10)
+    [file] = (tmp_path / "log").rglob("*.jsonl")
+    ids = [json.loads(line)["prediction_id"] for line in file.read_text("utf-8").splitlines()]
+    assert len({one.partition("-")[0] for one in ids}) == 1
+    assert [int(one.partition("-")[2], 16) for one in ids] == [0, 1, 2, 3, 4]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from churn_service.observability.last_prediction import SUFFIX
 from churn_service.observability.line_files import NAME, LineFiles
 from churn_service.observability.prediction_log import PredictionLog, RequestPredictions, pseudonym
 from churn_service.observability.queue import CHUNK
@@ -105,7 +106,8 @@ def open_log(tmp_path: Path, dropped: Counter[str]) -> Iterator[OpenLog]:
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted((folder / "telecom").iterdir())
+    """All files of the log, without those of the last predictions."""
+    return sorted(p for p in (folder / "telecom").iterdir() if not p.name.endswith(SUFFIX))
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -148,6 +150,10 @@ def test_a_line_has_every_field_of_a_prediction(tmp_path: Path, open_log: OpenLo
             "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
             "model_version": "3",
             "degraded": False,
+            "pod": "",
+            "release": "",
+            "template_hash": "",
+            "role": "",
             "churn_probability": 0.1,
             "customer": pseudonym(KEY, "customer_id", "C-7654321"),
             "features": {column.name: VALUES[column.name] for column in TELECOM.features} | hidden,
