@@ -25,6 +25,8 @@ from uv import find_uv_bin
 ROOT = Path(__file__).resolve().parent.parent
 CONTAINERS = ROOT / "containers"
 TARGETS = ("runtime", "service", "fetcher")
+PACKAGES = ("bento_fetcher", "prediction_log_shipper")
+"""Packages of the image `fetcher`."""
 SBOM = "/opt/venv/sbom.cdx.json"
 TOOLS = ("docker", "podman", "buildah")
 """Build tools, in the order in which they are tried."""
@@ -120,7 +122,8 @@ def build_context(archive: Path) -> Iterator[tuple[Path, Bento]]:
             raise BuildError(f"{archive} has {len(cards)} models with a card.json, not one")
         card = json.loads(cards[0].read_bytes())
         ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(CONTAINERS / "bento_fetcher", context / "bento_fetcher", ignore=ignore)
+        for package in PACKAGES:
+            shutil.copytree(CONTAINERS / package, context / package, ignore=ignore)
         shutil.copy(CONTAINERS / "install_venv.sh", context)
         # From the project's lock file, with hashes.
         (context / "fetcher-requirements.txt").write_text(
