@@ -1,4 +1,8 @@
-"""Reader of the service's prediction logs: append-only line files in a folder at any URL."""
+"""Reader of the service's prediction logs: append-only line files in a folder at any URL.
+
+The files may be in the folder itself, as the service writes them, or in subfolders: the shipper's
+sidecar stores them as `<release>/<pod>/<file>`, with one file more for each process that has ended.
+"""
 
 import gzip
 import re
@@ -10,11 +14,14 @@ from pathlib import Path
 from upath import UPath
 
 from churn_assets.contracts.pseudonym import KEY_BYTES
+from churn_assets.core.scoring.completeness import ProcessEnd, parse_end
 from churn_assets.core.scoring.log_lines import Lines
 from churn_assets.core.scoring.traffic import ReadPosition
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 """Suffixes of log files: as written by the service, and compressed to save space."""
+ENDED = ".ended.json"
+"""End of the name of a file that has the last prediction of a process that has ended."""
 NAME = re.compile(r"predictions\..+\.\d+\.(?P<start>\d{20})\.\d+\.jsonl(\.gz)?")
 """File name by the service: host, process, start (UTC, to the microsecond) and number."""
 
@@ -45,13 +52,7 @@ def read_lines(
         IncompleteLogError: A compressed file ends too early.
         PredictionLogError: A compressed file cannot be decompressed.
     """
-    if not folder.exists():
-        return
-    # Not `rglob`: at a URL it reads `[`, `?` and `*` in the folder's own path as patterns.
-    root = folder.path.rstrip("/")
-    found = (name for name in folder.fs.find(root) if name.endswith(SUFFIXES))
-    for path in sorted((folder / name.removeprefix(f"{root}/") for name in found), key=str):
-        name = path.relative_to(folder).as_posix()
+    for path, name in _find(folder, SUFFIXES):
         try:
             modified = _modified(path)
             if since is None or modified >= since - CLOCK_SLACK:
@@ -64,6 +65,37 @@ def read_lines(
             raise IncompleteLogError(f"{name} cannot be decompressed: {error}") from error
         except (gzip.BadGzipFile, zlib.error) as error:
             raise PredictionLogError(f"{name} cannot be decompressed: {error}") from error
+
+
+def read_ends(folder: UPath, since: datetime | None = None) -> tuple[list[ProcessEnd], list[str]]:
+    """Reads the ends of processes below a folder, and the names of those that are damaged.
+
+    An end is stored after the lines of its process: read the ends before the lines.
+
+    Args:
+        folder: Folder of the logs; there are no ends where it does not exist.
+        since: Files last modified before this time, less `CLOCK_SLACK`, are skipped.
+    """
+    ends, damaged = [], []
+    for path, name in _find(folder, (ENDED,)):
+        if since is None or _modified(path) >= since - CLOCK_SLACK:
+            end = parse_end(name, path.read_bytes())
+            damaged += [name] if end is None else []
+            ends += [] if end is None else [end]
+    return ends, damaged
+
+
+def _find(folder: UPath, suffixes: tuple[str, ...]) -> Iterator[tuple[UPath, str]]:
+    """Files below a folder, with their names in it; none where it does not exist."""
+    if not folder.exists():
+        return
+    # Not `rglob`: at a URL it reads `[`, `?` and `*` in the folder's own path as patterns.
+    root = folder.path.rstrip("/")
+    # A store may list from a cache what it had at an earlier read.
+    folder.fs.invalidate_cache()
+    found = (name for name in folder.fs.find(root) if name.endswith(suffixes))
+    for path in sorted((folder / name.removeprefix(f"{root}/") for name in found), key=str):
+        yield path, path.relative_to(folder).as_posix()
 
 
 def read_key(path: Path) -> bytes | None:

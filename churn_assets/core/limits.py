@@ -95,6 +95,8 @@ class Limits(BaseModel):
     """Maximum share of predictions on known customers whose features differ from the graph's."""
     max_unreadable_share: float = Field(0.001, ge=0, le=1)
     """Maximum share of unreadable lines in the prediction log."""
+    max_lost_share: float = Field(0.001, ge=0, le=1)
+    """Maximum share of predictions that are missing in the prediction log."""
 
     @model_validator(mode="after")
     def _rates_in_order(self) -> Self:

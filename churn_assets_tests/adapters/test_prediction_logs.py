@@ -15,6 +15,7 @@ from churn_assets.adapters.prediction_logs import (
     BLOCK_BYTES,
     IncompleteLogError,
     PredictionLogError,
+    read_ends,
     read_key,
     read_lines,
 )
@@ -181,6 +182,23 @@ def test_a_folder_may_be_at_any_url_and_have_subfolders(written: Path) -> None:
     assert len(parsed.rows) == lines
     assert parsed.rows["file"].nunique() == 3
     assert list(read_lines(UPath("memory://elsewhere"), {})) == []
+
+
+def test_ends_of_processes_are_read_from_any_subfolder(tmp_path: Path) -> None:
+    name = "predictions.pod-1.7.20260301120000000000.ended.json"
+    content = f'{{"last_prediction_id":"{"a" * 16}-0000001f","time":1772366400.25}}   '
+    for place, text in {"churn/pod-1": content, ".": content, "churn/pod-2": content[:20]}.items():
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / name).write_text(text)
+    # The service's own file: the process may still run.
+    (tmp_path / "predictions.pod-1.7.20260301120000000000.last.json").write_text(content)
+    ends, damaged = read_ends(UPath(tmp_path))
+    assert [(end.process, end.last, end.pod, end.release) for end in ends] == [
+        ("a" * 16, 31, "pod-1", "churn"), ("a" * 16, 31, "", "")
+    ]  # fmt: skip
+    assert damaged == [f"churn/pod-2/{name}"]
+    assert read_ends(UPath(tmp_path), datetime.now(UTC) + timedelta(hours=25)) == ([], [])
+    assert read_ends(UPath(tmp_path / "nowhere")) == ([], [])
 
 
 def test_lines_across_blocks_are_complete(tmp_path: Path) -> None:

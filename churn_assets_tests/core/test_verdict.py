@@ -20,6 +20,7 @@ from churn_assets.core.evaluation.metrics import Interval
 from churn_assets.core.governance import audit
 from churn_assets.core.limits import Limits
 from churn_assets.core.monitoring.drift import DriftReport, compare_month
+from churn_assets.core.scoring.completeness import Completeness, predictions_complete
 from churn_assets.core.scoring.scores import prediction_drift, score_distribution_as_tested
 from churn_assets.core.scoring.skew import Skew, serving_matches_training
 from churn_assets.core.scoring.traffic import predictions_readable
@@ -39,6 +40,7 @@ NOT_NULLABLE = CONTRACT.model_copy(
     update={"columns": tuple(c.model_copy(update={"nullable": False}) for c in CONTRACT.columns)}
 )
 NO_LINES = pd.DataFrame({"line": [], "reason": []})
+NO_PREDICTIONS = Completeness(logged=0, lost=0, gaps=pd.DataFrame())
 NOTHING = np.empty(0)
 ONE_CLASS = ROWS.assign(churned=pd.array([False] * 200, dtype="boolean"))
 NOT_COMPARED = Skew(
@@ -86,6 +88,7 @@ NOTHING_TO_JUDGE: dict[str, Judge] = {
     "no labels of scored months": lambda: drift().verdicts["performance_holds"],
     "no compared predictions": lambda: serving_matches_training(NOT_COMPARED, LIMITS),
     "no lines": lambda: predictions_readable(0, NO_LINES, LIMITS),
+    "no numbered predictions": lambda: predictions_complete(NO_PREDICTIONS, LIMITS),
     "an empty audit log": lambda: audit.verify([]),
 }
 """Every check that may have nothing to judge, on such an input."""

@@ -87,15 +87,16 @@ def feature_table(features: Iterable[FeatureDrift]) -> str:
 def performance_table(series: Iterable[RealisedPerformance]) -> str:
     """Table of the realised performance of each month, latest first."""
     rows = [
-        (one.month, one.model_version, SOURCES[one.source], number(one.rows, 0),
+        (one.month, one.model_version, SOURCES[one.source], one.origin or NO_VALUE,
+         number(one.rows, 0),
          number(one.expected_positives, 0), number(one.positives, 0), interval(one.roc_auc),
          interval(one.brier), interval(one.profit_per_customer, 2),
          "no, in the training set" if one.in_training else "yes")
         for one in sorted(series, key=lambda one: one.month, reverse=True)
     ]  # fmt: skip
     header = (
-        "Month", "Model", "Source", "Customers", "Expected churn", "Churned", "ROC AUC", "Brier",
-        "Profit per customer", "New to the model",
+        "Month", "Model", "Source", "Release", "Customers", "Expected churn", "Churned", "ROC AUC",
+        "Brier", "Profit per customer", "New to the model",
     )  # fmt: skip
     return _table(header, rows)
 

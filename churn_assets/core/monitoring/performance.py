@@ -11,7 +11,14 @@ from churn_assets.contracts.contract import MONTH, Contract, Frozen
 from churn_assets.core.evaluation.metrics import Floats, Interval, Metrics, Scored, bootstrap
 from churn_assets.core.limits import Limits
 from churn_assets.core.scoring.scores import PROBABILITY, VERSION
-from churn_assets.core.scoring.traffic import PREDICTION, TIME, id_column
+from churn_assets.core.scoring.traffic import (
+    PREDICTION,
+    RELEASE,
+    ROLE,
+    TIME,
+    id_column,
+    with_origin,
+)
 from churn_assets.core.verdict import Verdict, not_judged, shown
 
 Source = Literal["scores", "served"]
@@ -22,6 +29,9 @@ RESAMPLES = 200
 class RealisedPerformance(Frozen):
     """Realised performance of one model version on the customers of one month.
 
+    Served predictions are told apart by release and role, so that a canary is not taken for the
+    stable version.
+
     Attributes:
         source: `scores` for the graph's own scores; `served` for the last prediction of the service
             for each known customer, without predictions of the fallback.
@@ -31,6 +41,8 @@ class RealisedPerformance(Frozen):
             an offer, in the contract's currency.
         in_training: Whether the month is in the model's training set, test rows included; such
             months are shown, never judged.
+        release: Release of the service; "" for `scores`, and where the log does not say it.
+        role: Role of the pods, such as canary; "" likewise.
     """
 
     month: str
@@ -43,6 +55,13 @@ class RealisedPerformance(Frozen):
     brier: Interval
     profit_per_customer: Interval
     in_training: bool
+    release: str = ""
+    role: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Release and role, as far as they are known."""
+        return ", ".join(filter(None, (self.release, self.role)))
 
 
 def last_realised(month: str, horizon: int) -> str:
@@ -59,7 +78,7 @@ def realised_performance(
     training_months: Callable[[str], Collection[str]],
     seed: int,
 ) -> tuple[RealisedPerformance, ...]:
-    """Compares scores and served predictions with labels, by month and model version.
+    """Compares scores and served predictions with labels, by month, model version and release.
 
     Args:
         scores: Rows of `customer_scores` of any months, or an empty frame.
@@ -76,14 +95,22 @@ def realised_performance(
     series = [
         _measured(rows, contract, str(version), source, training_months(str(version)), seed)
         for source, given in sources
-        for (_, version), rows in _labelled(given, known, contract).groupby([MONTH, VERSION])
+        for (_, version, *_), rows in _labelled(given, known, contract).groupby(
+            [MONTH, VERSION, RELEASE, ROLE]
+        )
     ]
-    return tuple(sorted(series, key=lambda one: (one.source, one.month, one.model_version)))
+    return tuple(
+        sorted(
+            series,
+            key=lambda one: (one.source, one.month, one.model_version, one.release, one.role),
+        )
+    )
 
 
 def _labelled(scores: pd.DataFrame, labels: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     keys = [contract.id.name, MONTH]
-    rows = scores[[*keys, PROBABILITY, VERSION]].merge(
+    columns = [*keys, PROBABILITY, VERSION, RELEASE, ROLE]
+    rows = with_origin(scores)[columns].merge(
         labels[[*keys, contract.label.name]], on=keys, validate="one_to_one"
     )
     # The bootstrap draws positions, so the order must depend on nothing but the rows.
@@ -116,6 +143,8 @@ def _measured(
         positives=int(y.sum()),
         expected_positives=float(p.sum()),
         in_training=month in training_months,
+        release=str(rows[RELEASE].iloc[0]),
+        role=str(rows[ROLE].iloc[0]),
         **found,
     )
 
@@ -126,7 +155,8 @@ def served_scores(traffic: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     last = rows.sort_values([TIME, PREDICTION]).drop_duplicates(
         [id_column(contract), MONTH], keep="last"
     )
-    scores = last[[id_column(contract), MONTH, PROBABILITY, VERSION]]
+    columns = [id_column(contract), MONTH, PROBABILITY, VERSION, RELEASE, ROLE]
+    scores = with_origin(last)[columns]
     return scores.rename(columns={id_column(contract): contract.id.name})
 
 

@@ -123,6 +123,10 @@ class _Line(BaseModel):
     key_id: str
     model_version: str
     degraded: bool
+    pod: str = ""
+    release: str = ""
+    template_hash: str = ""
+    role: str = ""
     churn_probability: float = Field(ge=0, le=1)
     customer: str
     features: Any

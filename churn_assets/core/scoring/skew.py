@@ -1,6 +1,6 @@
 """Training-serving skew: served features compared with the graph's, customer by customer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,8 @@ from churn_assets.core.limits import Limits
 from churn_assets.core.scoring.traffic import (
     CUSTOMER,
     PREDICTION,
+    RELEASE,
+    ROLE,
     customers_by_pseudonym,
     feature_columns,
 )
@@ -35,6 +37,7 @@ class Skew:
         by_column: Number of different values by column, largest first; columns without differences
             are left out.
         samples: Some differences of each column: prediction, column, served value, graph's value.
+        by_release: Numbers of predictions by release, template hash, role and model version.
     """
 
     key_known: bool
@@ -43,6 +46,7 @@ class Skew:
     differing: int
     by_column: dict[str, int]
     samples: pd.DataFrame
+    by_release: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def compare_served(
@@ -58,7 +62,8 @@ def compare_served(
         key: Key of the pseudonyms; predictions logged with another key match no customer.
     """
     known = customers_by_pseudonym(features, contract, key)
-    matched = rows[rows[CUSTOMER].isin(list(known))]
+    is_known = rows[CUSTOMER].isin(list(known)).to_numpy(dtype=bool)
+    matched = rows[is_known]
     # As objects, because Arrow text would be looked up value by value.
     index = pd.Index(features[contract.id.name].astype(object))
     graph = features.iloc[index.get_indexer(matched[CUSTOMER].astype(object).map(known))]
@@ -81,6 +86,7 @@ def compare_served(
         differing=int(differing.sum()),
         by_column=dict(sorted(by_column.items(), key=lambda item: -item[1])),
         samples=pd.concat(samples, ignore_index=True) if samples else pd.DataFrame(),
+        by_release=_by_release(rows, is_known, differing),
     )
 
 
@@ -103,6 +109,16 @@ def serving_matches_training(skew: Skew, limits: Limits) -> Verdict:
         f"{': ' if columns else ''}{columns}; the limit is {limit:.2%}.",
         numbers,
     )
+
+
+def _by_release(
+    rows: pd.DataFrame, is_known: NDArray[np.bool_], differing: NDArray[np.bool_]
+) -> pd.DataFrame:
+    differs = np.zeros(len(rows), dtype=bool)
+    differs[is_known] = differing
+    by = [RELEASE, "template_hash", ROLE, "model_version"]
+    counted = rows[by].assign(predictions=1, compared=is_known, differing=differs)
+    return counted.groupby(by, as_index=False, dropna=False).sum()
 
 
 def _why_not_compared(skew: Skew) -> str:

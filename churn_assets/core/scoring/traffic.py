@@ -15,9 +15,14 @@ from churn_assets.core.limits import Limits
 from churn_assets.core.verdict import Verdict, not_judged
 
 PREDICTION, TIME, CUSTOMER, FILE, END = "prediction_id", "time", "customer", "file", "end"
+RELEASE, ROLE = "release", "role"
+ORIGIN = ("pod", RELEASE, "template_hash", ROLE)
+"""Columns that say which pod made a prediction; empty where the service does not know it."""
+
 LINE_COLUMNS: Mapping[str, Any] = {
     PREDICTION: TEXT, TIME: "datetime64[us, UTC]", "endpoint": TEXT, "key_id": TEXT,
     "model_version": TEXT, "degraded": "boolean", "churn_probability": "float64", CUSTOMER: TEXT,
+    **dict.fromkeys(ORIGIN, TEXT),
 }  # fmt: skip
 """Columns that a log line fills, besides the features."""
 
@@ -86,7 +91,13 @@ def traffic_dtypes(contract: Contract) -> dict[str, Any]:
 def as_traffic(rows: pd.DataFrame, contract: Contract, month: str) -> pd.DataFrame:
     """Rows with the columns and dtypes of the table; missing columns are null."""
     kinds = traffic_dtypes(contract)
-    return rows.reindex(columns=list(kinds)).assign(**{MONTH: month}).astype(kinds)
+    return with_origin(rows.reindex(columns=list(kinds)).assign(**{MONTH: month}).astype(kinds))
+
+
+def with_origin(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose origin is "" where it is unknown, as in lines that an earlier version logged."""
+    known = {name: rows[name].fillna("") if name in rows else "" for name in ORIGIN}
+    return rows.assign(**known)
 
 
 def merge_predictions(held: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:

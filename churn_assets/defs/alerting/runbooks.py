@@ -9,7 +9,7 @@ DOCUMENT = "docs/operations.md"
 LATE, STALE, CONTRACT = "data-late", "asset-stale", "contract-broken"
 DRIFT, WORSE, REFUSED = "drift-found", "model-got-worse", "promotion-refused"
 ROLLBACK, FAILED, DEFECT = "rollback", "run-failed", "model-is-not-what-was-trained"
-LEAK = "leak-suspected"
+LEAK, LOST = "leak-suspected", "predictions-are-lost"
 AUDIT, SERVING = "audit-chain-broken", "serving-does-not-match-training"
 
 OF_ASSET: Mapping[str, str] = {
@@ -34,6 +34,7 @@ OF_CHECK: Mapping[str, str] = {
     "served_traffic_as_training": SERVING,
     "audit_chain_unbroken": AUDIT,
     "approval_recorded": AUDIT,
+    "predictions_complete": LOST,
     "every_customer_scored": FAILED,
 }
 """Runbook for checks that need another runbook than their asset's."""

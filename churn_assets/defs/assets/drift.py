@@ -62,7 +62,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         group_name="monitoring",
         owners=[OWNER],
         kinds={"scipy", "html"},
-        code_version=platform.code_version(2),
+        code_version=platform.code_version(3),
         description=(
             "Comparison of one month with the training set of the model that scored it: every "
             "feature, the scores, the served traffic, and the realised performance of the months "

@@ -30,6 +30,10 @@ PLATFORM_COLUMNS = {
     "key_id": ("string", "Id of the caller's API key; empty where the service needs no keys"),
     "degraded": ("bool", "True if the fallback scorer made the prediction"),
     "customer": ("string", "Pseudonym of the customer's id"),
+    "pod": ("string", "Pod that made the prediction; empty where it is unknown"),
+    "release": ("string", "Helm release of the pod; empty where it is unknown"),
+    "template_hash": ("string", "Hash of the pod's template; empty where it is unknown"),
+    "role": ("string", "Role of the pod in a rollout: canary, stable, preview, active, or empty"),
     "file": ("string", "File of the prediction log"),
     "end": ("int", "Position in the file, in bytes, after the line"),
 }

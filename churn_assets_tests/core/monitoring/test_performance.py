@@ -18,7 +18,7 @@ from churn_assets.core.monitoring.performance import (
     realised_performance,
     served_scores,
 )
-from churn_assets.core.scoring.traffic import as_traffic
+from churn_assets.core.scoring.traffic import ORIGIN, as_traffic
 from churn_assets_tests.core.typed_rows import TEXT
 
 CONTRACT = load_contract("telecom")
@@ -124,6 +124,31 @@ def test_served_predictions_are_measured_separately() -> None:
     )  # fmt: skip
     found = series((scores, labels), traffic=as_traffic(requested, CONTRACT, "2026-02"))
     assert [(one.source, one.rows) for one in found] == [("scores", 400), ("served", 50)]
+
+
+def test_a_canary_is_measured_apart_from_the_stable_version() -> None:
+    scores, labels = month("2026-02")
+    requested = scores.head(100).assign(
+        prediction_id=[f"p{i}" for i in range(100)], degraded=False,
+        time=pd.Timestamp("2026-03-01", tz="UTC"), release="churn",
+        role=["canary"] * 30 + ["stable"] * 70,
+    )  # fmt: skip
+    found = series((scores, labels), traffic=as_traffic(requested, CONTRACT, "2026-02"))
+    assert [(one.source, one.origin, one.rows) for one in found] == [
+        ("scores", "", 400), ("served", "churn, canary", 30), ("served", "churn, stable", 70)
+    ]  # fmt: skip
+
+
+def test_traffic_that_was_stored_without_origin_is_measured() -> None:
+    scores, labels = month("2026-02")
+    requested = scores.head(50).assign(
+        prediction_id=[f"p{i}" for i in range(50)], degraded=False,
+        time=pd.Timestamp("2026-03-01", tz="UTC"),
+    )  # fmt: skip
+    stored = as_traffic(requested, CONTRACT, "2026-02").drop(columns=list(ORIGIN))
+    for traffic in (stored, stored.assign(role=None)):
+        found = series((scores, labels), traffic=traffic)
+        assert [(one.source, one.rows) for one in found] == [("scores", 400), ("served", 50)]
 
 
 def interval(value: float, half: float = 0.01) -> Interval:

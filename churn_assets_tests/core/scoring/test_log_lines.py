@@ -54,6 +54,13 @@ def test_a_row_has_the_fields_and_the_position_of_the_line() -> None:
     assert found.rejected.empty
 
 
+def test_a_row_has_the_origin_of_the_line_and_an_old_line_has_none() -> None:
+    origin = {"pod": "churn-1", "release": "churn", "template_hash": "abc", "role": "canary"}
+    found = parsed(line(1, **origin), line(2))
+    assert found.rows[list(origin)].to_numpy().tolist() == [list(origin.values()), [""] * 4]
+    assert found.rejected.empty
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
@@ -67,6 +74,7 @@ def test_a_row_has_the_fields_and_the_position_of_the_line() -> None:
         (line(1, time="9999-12-31T23:59:59Z"), "time: Input should be less than"),
         (b"[" * 10_000, "Invalid JSON: recursion limit"),
         (line(1, prediction_id=""), "prediction_id: String should have at least 1"),
+        (line(1, role=1), "role: Input should be a valid string"),
         (line(1, degraded="no"), "degraded: Input should be a valid boolean"),
         (line(1, features={}), "features: age: Field required"),
         (with_feature("tenure", "12"), "features: tenure: Input should be a valid integer"),

@@ -136,3 +136,20 @@ def test_predictions_may_differ_up_to_the_limit(differing: int, passed: bool) ->
     assert (verdict.numbers["value"], verdict.numbers["limit"]) == (differing / 100, 0.05)
     assert f"tenure ({differing})" in verdict.description
     assert not serving_matches_training(skew, Limits()).passed
+
+
+def test_releases_and_their_canaries_are_told_apart() -> None:
+    frame = features(TELECOM, 6)
+    rows = served(TELECOM, frame).assign(
+        release="churn", role=["stable"] * 4 + ["canary"] * 2, model_version="1",
+        tenure=lambda traffic: traffic["tenure"] + [0, 0, 0, 0, 0, 1],
+    )  # fmt: skip
+    rows.loc[0, "customer"] = "unknown"
+    by_release = compare_served(rows, frame, TELECOM, KEY).by_release
+    counted = by_release.set_index("role")[["predictions", "compared", "differing"]]
+    assert counted.loc["stable"].tolist() == [4, 3, 0]
+    assert counted.loc["canary"].tolist() == [2, 2, 1]
+    assert set(by_release["release"]) == {"churn"}
+    without_key = compare_served(rows, frame, TELECOM, None).by_release
+    assert without_key["compared"].sum() == 0
+    assert compare_served(rows.head(0), frame, TELECOM, KEY).by_release.empty

@@ -9,6 +9,7 @@ from churn_assets.contracts.loading import load_contract
 from churn_assets.contracts.pseudonym import pseudonym
 from churn_assets.core.limits import Limits
 from churn_assets.core.scoring.traffic import (
+    ORIGIN,
     ReadPosition,
     Window,
     as_traffic,
@@ -47,6 +48,14 @@ def test_repeated_predictions_are_merged_and_the_first_is_kept() -> None:
     assert rows.set_index("prediction_id")["file"].to_dict() == {"p1": "a", "p2": "a", "p3": "copy"}
     assert rows.dtypes.to_dict() == traffic_dtypes(CONTRACT)
     pd.testing.assert_frame_equal(merge_predictions(rows, traffic()), rows)
+
+
+def test_stored_rows_without_an_origin_have_an_empty_one() -> None:
+    old = traffic("p1", "p2").drop(columns=list(ORIGIN))
+    partly = traffic("p3").assign(role=pd.array([None], dtype=TEXT))
+    rows = as_traffic(pd.concat([old, partly], ignore_index=True), CONTRACT, "2026-02")
+    assert (rows[list(ORIGIN)] == "").all(axis=None)
+    assert rows.dtypes.to_dict() == traffic_dtypes(CONTRACT)
 
 
 def test_the_read_position_is_after_the_last_stored_line() -> None:

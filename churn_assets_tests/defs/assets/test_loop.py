@@ -18,6 +18,7 @@ from churn_assets.core.evaluation.metrics import row_gain
 from churn_assets.core.monitoring.drift import DriftReport
 from churn_assets.defs.gates.gates import SHUT_GATE
 from churn_assets.settings import Settings, latest_closed_month
+from churn_assets_tests.containers.pod_volume import PodVolume
 from churn_assets_tests.defs.check_events import report_result
 from churn_assets_tests.defs.graph import CUSTOMERS, MODEL, Graph
 from churn_assets_tests.defs.run_results import error_of, failed_checks, materialised, retries
@@ -216,6 +217,72 @@ def test_ten_thousand_predictions_are_stored_once_however_they_arrive(
         path.unlink()
     assert graph.run("served_traffic", month=SECOND).success
     assert len(traffic(graph)) == PREDICTIONS
+
+
+@pytest.fixture
+def shipped(graph: Graph, tmp_path: Path) -> int:
+    """Logs of a stable pod and of a killed canary, as the shipper stores them.
+
+    Returns:
+        Number of lines that the canary lost.
+    """
+    graph.platform.id_key_file.write_bytes(KEY)
+    features = graph.lake.read("validated_features", [SECOND]).sort_values("customer_id")
+    bodies = requests(features, graph.platform.contract)[:600]
+    time = datetime.strptime(f"{THIRD}-05+0000", "%Y-%m-%d%z").astimezone(UTC)
+    for prefix, role, part in (("a", "stable", bodies[:400]), ("b", "canary", bodies[400:])):
+        pod = PodVolume(tmp_path / role)
+        (pod.info / "role").write_text(role)
+        (pod.info / "pod").write_text(f"churn-{role}")
+        ids = [f"{prefix * 16}-{number:08x}" for number in range(len(part))]
+        write_log(
+            pod.log, graph.platform.contract, part, ids, time=time, file_bytes=30_000,
+            pod_info=pod.info, keep_last=True,
+        )  # fmt: skip
+        last = max(pod.log.glob("*/*.jsonl"))
+        if role == "canary":
+            lines = last.read_bytes().splitlines(keepends=True)
+            last.write_bytes(b"".join(lines[:-7]) + lines[-7][:100])
+        pod.variables["CHURN_SHIP_URL"] = Path(graph.platform.predictions).parent.as_uri()
+        pod.shipper().ship()
+        assert pod.waiting() == []
+    return 7
+
+
+def test_shipped_logs_are_read_once_with_their_releases_and_gaps(
+    graph: Graph, shipped: int
+) -> None:
+    folder = Path(graph.platform.predictions)
+    for _ in range(2):
+        result = graph.run("served_traffic", month=SECOND)
+        assert result.success, error_of(result, "served_traffic")
+        rows = traffic(graph)
+        assert rows["prediction_id"].is_unique
+        assert rows["role"].value_counts().to_dict() == {"stable": 400, "canary": 200 - shipped}
+        assert set(rows["release"]) == {"churn"}
+        assert metadata(result, "served_traffic")["lost_predictions"] == shipped
+        check = failed_checks(result)["predictions_complete"]
+        assert check.severity == dg.AssetCheckSeverity.WARN
+        [gap] = [record.data for record in check.metadata["gaps"].records]
+        assert (gap["pod"], gap["lost"], gap["missing"]) == ("churn-canary", 7, "193-199")
+        releases = evaluation(result, "serving_matches_training").metadata["releases"].records
+        assert {r.data["role"]: r.data["compared"] for r in releases} == {
+            "canary": 193, "stable": 400
+        }  # fmt: skip
+        # The same file again, in the flat layout.
+        path = max(folder.glob("churn/*/*.jsonl"))
+        shutil.copy(path, folder / path.name)
+
+
+def test_nothing_is_lost_before_the_end_of_its_process_is_known(graph: Graph, shipped: int) -> None:
+    ends = list(Path(graph.platform.predictions).rglob("*.ended.json"))
+    assert len(ends) == 2
+    for path in ends:
+        path.unlink()
+    result = graph.run("served_traffic", month=SECOND)
+    assert metadata(result, "served_traffic")["lost_predictions"] == 0
+    assert "predictions_complete" not in failed_checks(result)
+    assert evaluation(result, "predictions_complete").metadata["logged"].value == 600 - shipped
 
 
 def test_requests_with_other_features_than_the_graphs_fail_a_check(graph: Graph) -> None:
