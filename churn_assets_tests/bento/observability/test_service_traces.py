@@ -177,6 +177,10 @@ def test_a_prediction_is_logged_without_a_personal_value(server: ServedBento, ro
             "trace_id": TRACE,
             "model_version": "3",
             "degraded": False,
+            "pod": "",
+            "release": "",
+            "template_hash": "",
+            "role": "",
             "churn_probability": prediction["churn_probability"],
             "customer": pseudonym(key, "customer_id", customer["customer_id"]),
             "features": {
