@@ -13,6 +13,8 @@ import asyncio
 import gc
 import itertools
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +22,8 @@ from time import perf_counter
 from typing import cast
 
 import uvloop
+
+ROOT = Path(__file__).parents[1]
 
 GRACE = 120.0
 """Seconds that a server may take for the responses that are pending when the time is up."""
@@ -154,6 +158,31 @@ def encoded(path: str, headers: Mapping[str, str], bodies: Sequence[str]) -> lis
 def quantile(ordered: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of the values do not exceed."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def run_apart(host: str, port: int, requests: Path, **options: float) -> dict[str, float]:
+    """Runs this module in a process of its own, so that the server's measurement is not disturbed.
+
+    Args:
+        requests: JSON file with path, headers and bodies.
+        options: Further options of the command, such as `connections`.
+
+    Returns:
+        What the command prints.
+
+    Raises:
+        ResponseError: A response was not 200, or there was none.
+    """
+    given = {"host": host, "port": port, "requests": requests, **options}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    done = subprocess.run(  # noqa: S603  # its own command, no shell
+        [sys.executable, "-m", "benchmarks.client", *words],
+        cwd=ROOT, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise ResponseError(done.stderr)
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured
 
 
 def main() -> None:

@@ -12,8 +12,6 @@ import json
 import os
 import secrets
 import statistics
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -28,7 +26,8 @@ import httpx
 import pandas as pd
 import psutil
 
-from benchmarks.serving_peers.catalogue import NO_LIMIT, ROOT, new_key
+from benchmarks.client import run_apart
+from benchmarks.serving_peers.catalogue import NO_LIMIT, new_key
 from churn_assets.adapters.serving import serving
 from churn_assets.adapters.sources.simulated import SimulatedSource
 from churn_assets.contracts.loading import load_contract
@@ -164,22 +163,10 @@ def _row(cells: dict[tuple[str, int], list[dict[str, float]]], connections: int)
 def load(url: str, requests_file: Path, connections: int, seconds: float) -> dict[str, float]:
     """Puts a service under load by a client in a process of its own."""
     address = httpx.URL(url)
-    options = {
-        "--host": address.host,
-        "--port": address.port,
-        "--requests": requests_file,
-        "--connections": connections,
-        "--seconds": seconds,
-    }
-    words = [str(word) for pair in options.items() for word in pair]
-    done = subprocess.run(  # noqa: S603  # its own command, no shell
-        [sys.executable, "-m", "benchmarks.client", *words],
-        cwd=ROOT, check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise RuntimeError(f"{url}:\n{done.stderr}")
-    measured: dict[str, float] = json.loads(done.stdout)
-    return measured
+    assert address.port
+    return run_apart(
+        address.host, address.port, requests_file, connections=connections, seconds=seconds
+    )
 
 
 def memory_of(namespace: Namespace, outside: Sequence[psutil.Process]) -> tuple[float, float]:

@@ -20,5 +20,5 @@ class Line(NamedTuple):
 
 def show(lines: Iterable[Line]) -> None:
     verdicts = {True: "pass", False: "miss", None: ""}
-    table = pd.DataFrame(lines).assign(passed=lambda rows: rows["passed"].map(verdicts))
+    table = pd.DataFrame(lines, columns=Line._fields).assign(passed=lambda rows: rows["passed"].map(verdicts))
     print(table.to_string(index=False, na_rep="", float_format=lambda value: f"{value:,.4g}"))

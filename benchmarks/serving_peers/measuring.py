@@ -1,10 +1,7 @@
 """Measurement of the servers: starts and loads, by turns."""
 
-import json
 import os
 import statistics
-import subprocess
-import sys
 import urllib.request
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,7 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.serving_peers.catalogue import OURS, ROOT
+from benchmarks.client import ResponseError, run_apart
+from benchmarks.serving_peers.catalogue import OURS
 from benchmarks.serving_peers.servers import Memory, Peer, Server, Workload, served
 
 CONNECTIONS = (1, 8, 32)
@@ -120,24 +118,16 @@ def put_under_load(server: Server, workload: Workload, connections: int, seconds
     """Measures once, by a client in a process of its own.
 
     Raises:
-        RuntimeError: A response was not 200, or did not come.
+        ResponseError: A response was not 200, or did not come.
     """
-    options = {
-        "--port": server.port,
-        "--requests": workload.requests,
-        "--connections": connections,
-        "--seconds": seconds,
-        "--warm-up": WARM_UP,
-    }
-    words = [str(word) for pair in options.items() for word in pair]
     before = server.cpu()
-    done = subprocess.run(  # noqa: S603  # its own command, no shell
-        [sys.executable, "-m", "benchmarks.client", *words],
-        cwd=ROOT, check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise RuntimeError(f"{server.peer.name}:\n{done.stderr}\n{server.log_tail()}")
-    measured = json.loads(done.stdout)
+    try:
+        measured = run_apart(
+            "127.0.0.1", server.port, workload.requests,
+            connections=connections, seconds=seconds, warm_up=WARM_UP,
+        )  # fmt: skip
+    except ResponseError as error:
+        raise ResponseError(f"{server.peer.name}:\n{error}\n{server.log_tail()}") from error
     return Cell(
         measured["rate"], measured["p50"], measured["p99"], measured["worst"],
         cpu=(server.cpu() - before) / measured["sent"], client=measured["busy"],

@@ -100,7 +100,9 @@ class Metrics:
         for column in unknown:
             self._unknown.labels(column).inc()
         self._scores.add(probability, will_churn)
-        self.checked(UNKNOWN_CATEGORY if unknown else NOTHING, 1)
+        self._checks.add(1, UNKNOWN_CATEGORY if unknown else NOTHING)
+        if not self._flush_is_due:
+            self._flush_soon()
 
     def predicted_batch(
         self,

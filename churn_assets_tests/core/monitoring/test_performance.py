@@ -116,24 +116,25 @@ def test_the_last_served_prediction_of_the_model_counts() -> None:
     assert found == {"C1": 0.3, "C2": 0.2}
 
 
+def served(scores: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """Traffic in which the service gave these scores."""
+    requested = scores.assign(
+        prediction_id=[f"p{i}" for i in range(len(scores))], degraded=False,
+        time=pd.Timestamp("2026-03-01", tz="UTC"), **columns,
+    )  # fmt: skip
+    return as_traffic(requested, CONTRACT, "2026-02")
+
+
 def test_served_predictions_are_measured_separately() -> None:
     scores, labels = month("2026-02")
-    requested = scores.head(50).assign(
-        prediction_id=[f"p{i}" for i in range(50)], degraded=False,
-        time=pd.Timestamp("2026-03-01", tz="UTC"),
-    )  # fmt: skip
-    found = series((scores, labels), traffic=as_traffic(requested, CONTRACT, "2026-02"))
+    found = series((scores, labels), traffic=served(scores.head(50)))
     assert [(one.source, one.rows) for one in found] == [("scores", 400), ("served", 50)]
 
 
 def test_a_canary_is_measured_apart_from_the_stable_version() -> None:
     scores, labels = month("2026-02")
-    requested = scores.head(100).assign(
-        prediction_id=[f"p{i}" for i in range(100)], degraded=False,
-        time=pd.Timestamp("2026-03-01", tz="UTC"), release="churn",
-        role=["canary"] * 30 + ["stable"] * 70,
-    )  # fmt: skip
-    found = series((scores, labels), traffic=as_traffic(requested, CONTRACT, "2026-02"))
+    origin = {"release": "churn", "role": ["canary"] * 30 + ["stable"] * 70}
+    found = series((scores, labels), traffic=served(scores.head(100), **origin))
     assert [(one.source, one.origin, one.rows) for one in found] == [
         ("scores", "", 400), ("served", "churn, canary", 30), ("served", "churn, stable", 70)
     ]  # fmt: skip
@@ -141,11 +142,7 @@ def test_a_canary_is_measured_apart_from_the_stable_version() -> None:
 
 def test_traffic_that_was_stored_without_origin_is_measured() -> None:
     scores, labels = month("2026-02")
-    requested = scores.head(50).assign(
-        prediction_id=[f"p{i}" for i in range(50)], degraded=False,
-        time=pd.Timestamp("2026-03-01", tz="UTC"),
-    )  # fmt: skip
-    stored = as_traffic(requested, CONTRACT, "2026-02").drop(columns=list(ORIGIN))
+    stored = served(scores.head(50)).drop(columns=list(ORIGIN))
     for traffic in (stored, stored.assign(role=None)):
         found = series((scores, labels), traffic=traffic)
         assert [(one.source, one.rows) for one in found] == [("scores", 400), ("served", 50)]
