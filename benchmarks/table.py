@@ -20,5 +20,7 @@ class Line(NamedTuple):
 
 def show(lines: Iterable[Line]) -> None:
     verdicts = {True: "pass", False: "miss", None: ""}
-    table = pd.DataFrame(lines, columns=Line._fields).assign(passed=lambda rows: rows["passed"].map(verdicts))
+    # Without the columns, no line at all would be a table without `passed`.
+    table = pd.DataFrame(lines, columns=Line._fields)
+    table["passed"] = table["passed"].map(verdicts)
     print(table.to_string(index=False, na_rep="", float_format=lambda value: f"{value:,.4g}"))
