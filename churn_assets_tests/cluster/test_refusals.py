@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from churn_assets_tests.cluster.conftest import REPLICAS, Release, Target
-from churn_assets_tests.cluster.kubernetes import CommandError, Namespace, is_ready, wait
+from churn_assets_tests.cluster.kubernetes import CommandError, Namespace, is_ready, run, wait
 from churn_assets_tests.cluster.pods import start_store, truncated, with_wrong_golden_rows
 
 pytestmark = pytest.mark.cluster
@@ -72,13 +72,24 @@ def revision(namespace: Namespace) -> tuple[int, str]:
         ({"image.tag": "latest"}, "image.tag"),
         ({"auth.existingSecret": "absent"}, "absent"),
         ({"idKey.existingSecret": "absent"}, "absent"),
-        ({"metrics.serviceMonitor.enabled": True}, "monitoring.coreos.com"),
         ({"replicas": 3}, "replicas"),
     ],
 )
 def test_values_are_refused_before_anything_changes(
     release: Release, values: dict[str, object], message: str
 ) -> None:
+    is_refused(release, values, message)
+
+
+def test_a_service_monitor_that_cannot_work_is_refused(release: Release) -> None:
+    has_crd = "monitoring.coreos.com/v1" in run("kubectl", "api-versions").split()
+    # With the CRD, what is missing is Prometheus' way to the pods.
+    message = "networkPolicy.prometheus is empty" if has_crd else "the cluster has no monitoring"
+    is_refused(release, {"metrics.serviceMonitor.enabled": True}, message)
+
+
+def is_refused(release: Release, values: Mapping[str, object], message: str) -> None:
+    """The chart refuses the values with this message, and nothing has changed."""
     before = revision(release.namespace)
     with pytest.raises(CommandError, match=message):
         release.namespace.upgrade(release.values | values)
