@@ -12,7 +12,13 @@ REPO = Path(__file__).parents[2]
 CHART = REPO / "helm" / "churn-service"
 RELEASE, NAMESPACE = "churn", "crm"
 KUBERNETES = "1.34.0"
-CRDS = ("gateway.networking.k8s.io/v1/HTTPRoute", "monitoring.coreos.com/v1/ServiceMonitor")
+CRDS = (
+    "argoproj.io/v1alpha1/Rollout",
+    "gateway.networking.k8s.io/v1/HTTPRoute",
+    "monitoring.coreos.com/v1/PodMonitor",
+    "monitoring.coreos.com/v1/ServiceMonitor",
+    "traefik.io/v1alpha1/TraefikService",
+)
 
 Values = Mapping[str, Any]
 Manifest = dict[str, Any]
@@ -31,6 +37,8 @@ EXAMPLES: dict[str, tuple[Path, Values]] = {
     "test": (CHART / "values-test.yaml", {"auth": {"keys": [KEY]}}),
     "production": (CHART / "values-production.yaml", {"image": {"tag": "1.2.3"}}),
     "archive": (Path(__file__).with_name("archive.yaml"), {}),
+    "canary": (Path(__file__).with_name("canary.yaml"), {}),
+    "blueGreen": (Path(__file__).with_name("canary.yaml"), {"strategy": {"type": "blueGreen"}}),
 }
 """Values files, and what a release adds to them."""
 

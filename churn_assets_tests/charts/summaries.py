@@ -24,9 +24,9 @@ def summary(helm: Path, name: str) -> dict[str, Any]:
 def _key_fields(manifest: Manifest) -> Any:
     spec = manifest.get("spec", {})
     match manifest["kind"]:
-        case "Deployment":
+        case "Deployment" | "Rollout":
             pod = spec["template"]["spec"]
-            return {
+            return _strategy(spec) | {
                 "replicas": spec.get("replicas", "autoscaled"),
                 "grace": pod["terminationGracePeriodSeconds"],
                 "containers": [
@@ -43,8 +43,18 @@ def _key_fields(manifest: Manifest) -> Any:
         case "Service":
             return {"type": spec["type"], "ports": [port["port"] for port in spec["ports"]]}
         case "HTTPRoute":
-            paths = [match["path"]["value"] for match in spec["rules"][0]["matches"]]
-            return {"parents": spec["parentRefs"], "hosts": spec["hostnames"], "paths": paths}
+            (rule,) = spec["rules"]
+            paths = [match["path"]["value"] for match in rule["matches"]]
+            parents, hosts = spec["parentRefs"], spec["hostnames"]
+            return {"parents": parents, "hosts": hosts, "paths": paths} | {
+                "headers": rule["matches"][0].get("headers", []),
+                "to": [backend["name"] for backend in rule["backendRefs"]],
+            }
+        case "AnalysisTemplate":
+            return {
+                metric["name"]: metric.get("successCondition", "never")
+                for metric in spec["metrics"]
+            }
         case "Pod":
             return {"hook": manifest["metadata"]["annotations"]["helm.sh/hook"]}
         case "Secret":
@@ -53,6 +63,26 @@ def _key_fields(manifest: Manifest) -> Any:
             return {"token": manifest["automountServiceAccountToken"]}
         case _:
             return {key: value for key, value in spec.items() if key != "selector"}
+
+
+def _strategy(spec: dict[str, Any]) -> dict[str, Any]:
+    """Returns the strategy of a Rollout; an analysis is the names of its templates."""
+    found: dict[str, Any] = {}
+    for name, strategy in spec["strategy"].items():
+        if name in ("canary", "blueGreen"):
+            found[name] = {key: _short(value) for key, value in strategy.items()}
+    return found
+
+
+def _short(value: Any) -> Any:
+    match value:
+        case {"templates": templates}:
+            return [template["templateName"] for template in templates]
+        case dict():
+            return {key: _short(child) for key, child in value.items()}
+        case list():
+            return [_short(child) for child in value]
+    return value
 
 
 def _container(container: dict[str, Any]) -> dict[str, Any]:
@@ -72,6 +102,8 @@ def _source(volume: dict[str, Any]) -> str:
             return f"secret {name}"
         case {"persistentVolumeClaim": {"claimName": name}}:
             return f"claim {name}"
+        case {"downwardAPI": {"items": items}}:
+            return "downward API " + ", ".join(item["path"] for item in items)
     raise ValueError(f"a volume of another kind: {volume}")
 
 

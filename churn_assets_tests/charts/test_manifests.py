@@ -28,6 +28,14 @@ EVERYTHING = merged(
     {
         "autoscaling": {"enabled": True, "requestsPerSecond": {"target": 200}},
         "idKey": {"existingSecret": "churn-id-key"},
+        "predictionLog": {
+            "shipping": {
+                "enabled": True,
+                "url": "s3://logs/predictions",
+                "existingSecret": "log-store",
+                "image": {"tag": "1.2.3"},
+            }
+        },
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "gw"}], "hostnames": ["a.test"]},
         "ingress": {
             "enabled": True,
@@ -42,12 +50,20 @@ EVERYTHING = merged(
         "networkPolicy": {
             "gateway": {"namespaceLabels": {"name": "gateway"}},
             "prometheus": {"podLabels": {"app": "prometheus"}},
+            "predictionStore": [{"ports": [{"port": 443}]}],
         },
         "tests": {"existingSecret": "admin-key"},
     },
 )
 RELEASES = {name: example(name) for name in EXAMPLES} | {"everything": EVERYTHING, "small": SMALL}
-CUSTOM = {"HTTPRoute", "ServiceMonitor"}
+CUSTOM = {
+    "AnalysisTemplate",
+    "HTTPRoute",
+    "PodMonitor",
+    "Rollout",
+    "ServiceMonitor",
+    "TraefikService",
+}
 """Kinds that are not Kubernetes' own; the tests on a cluster check them against their CRDs."""
 
 
@@ -80,7 +96,7 @@ def test_the_manifests_fit_the_schemas_of_kubernetes(
 
 def test_every_pod_fulfils_pod_security_restricted(manifests: list[Manifest]) -> None:
     specs = list(pod_specs(manifests))
-    assert [kind for kind, _ in specs] == ["Deployment", "Pod"]
+    assert [kind for kind, _ in specs] in (["Deployment", "Pod"], ["Rollout", "Pod"])
     for _, pod in specs:
         security = pod["securityContext"]
         assert security["runAsNonRoot"] is True
@@ -90,7 +106,12 @@ def test_every_pod_fulfils_pod_security_restricted(manifests: list[Manifest]) ->
         assert pod["enableServiceLinks"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
         for volume in pod.get("volumes", []):
-            assert volume.keys() & {"emptyDir", "secret", "persistentVolumeClaim"}, volume
+            assert volume.keys() & {
+                "downwardAPI",
+                "emptyDir",
+                "persistentVolumeClaim",
+                "secret",
+            }, volume
             assert volume.get("emptyDir", {"sizeLimit": "-"})["sizeLimit"], volume
 
 
@@ -112,7 +133,7 @@ def test_the_service_can_write_only_where_it_must(helm: Path) -> None:
     writable = {m["mountPath"] for m in churn["volumeMounts"] if not m.get("readOnly")}
     assert writable == {"/tmp", "/var/lib/churn", "/var/log/churn"}
     read_only = {m["mountPath"] for m in churn["volumeMounts"] if m.get("readOnly")}
-    assert read_only == {"/bento", "/etc/churn/keys", "/etc/churn/id"}
+    assert read_only == {"/bento", "/etc/churn/keys", "/etc/churn/id", "/etc/podinfo"}
 
 
 def test_a_secret_that_rotates_is_mounted_as_a_folder(helm: Path) -> None:
@@ -141,11 +162,12 @@ def test_selectors_have_only_labels_that_never_change(manifests: list[Manifest])
         "app.kubernetes.io/name": "churn-service",
         "app.kubernetes.io/instance": "churn",
     }
-    deployment, service = of_kind(manifests, "Deployment"), of_kind(manifests, "Service")
-    budget = of_kind(manifests, "PodDisruptionBudget")
-    assert deployment["spec"]["selector"]["matchLabels"] == labels
-    assert service["spec"]["selector"] == labels
-    assert budget["spec"]["selector"]["matchLabels"] == labels
+    services = [m["spec"]["selector"] for m in manifests if m["kind"] == "Service"]
+    assert all(selector == labels for selector in services)
+    controllers = ("Deployment", "Rollout", "PodDisruptionBudget", "ServiceMonitor", "PodMonitor")
+    selectors = [m["spec"]["selector"] for m in manifests if m["kind"] in controllers]
+    assert all(selector == {"matchLabels": labels} for selector in selectors)
+    assert len(services) + len(selectors) >= 3
 
 
 def test_every_object_has_the_recommended_labels(manifests: list[Manifest]) -> None:

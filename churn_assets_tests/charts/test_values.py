@@ -26,6 +26,7 @@ from churn_assets_tests.charts.rendering import (
     render,
 )
 from churn_assets_tests.charts.test_manifests import EVERYTHING
+from churn_assets_tests.charts.test_strategies import BLUE_GREEN, CANARY
 
 pytestmark = pytest.mark.charts
 
@@ -120,7 +121,7 @@ def test_limits_and_defaults_are_those_of_the_service() -> None:
         for name, rules in SCHEMA["properties"][group]["properties"].items():
             snake = re.sub("([A-Z])", lambda m: "_" + m[1].lower(), names.get(name, name))
             if (field := ServiceSettings.model_fields.get(prefix + snake)) is None:
-                assert name in {"keepAliveSeconds", "enabled", "existingClaim"}
+                assert name in {"keepAliveSeconds", "enabled", "existingClaim", "shipping"}
                 continue
             for kind, key in (("Ge", "minimum"), ("Le", "maximum"), ("Gt", "exclusiveMinimum")):
                 bounds = [m for m in field.metadata if type(m) is getattr(annotated_types, kind)]
@@ -163,8 +164,17 @@ OTHER: dict[str, Any] = {
     "extraEnv": [{"name": "TZ", "value": "UTC"}],
     "model.archive.extraEnv": [{"name": "AWS_ENDPOINT_URL", "value": "http://store:9000"}],
     "extraContainers": [{"name": "shipper", "image": "shipper:1"}],
-    "terminationGracePeriodSeconds": 60,
+    "terminationGracePeriodSeconds": 90,
     "preStopSleepSeconds": 7,
+    "strategy.type": "blueGreen",
+    "strategy.canary.steps": [{"weight": 100}],
+    "analysis.prometheus.address": "https://other:9090",
+    "analysis.limits.downShare": 0.25,
+    "analysis.extraTemplates": ["other"],
+    "predictionLog.shipping.url": "gs://other/predictions",
+    "predictionLog.shipping.extraEnv": [{"name": "AWS_ENDPOINT_URL", "value": "http://store:9000"}],
+    "predictionLog.shipping.image.digest": "sha256:" + "a" * 64,
+    "networkPolicy.predictionStore": [{"ports": [{"port": 9000}]}],
 }
 # What must be set besides, for the value to count.
 WITH: dict[str, Values] = {
@@ -173,13 +183,33 @@ WITH: dict[str, Values] = {
     "config.otlpEndpoint": at("networkPolicy.extraEgress", [{"ports": [{"port": 4318}]}]),
     "auth.keys": at("auth.existingSecret", ""),
     "model.source": {"model": {"archive": {"url": ""}}},
+    "strategy.keepDeployment": merged(CANARY, at("autoscaling.enabled", False)),
+    "strategy.blueGreen": BLUE_GREEN,
+    "strategy": CANARY,
+    "analysis": CANARY,
+    "predictionLog.enabled": at("predictionLog.shipping", {"enabled": False, "url": ""}),
+    "predictionLog.existingClaim": at("predictionLog.shipping", {"enabled": False, "url": ""}),
+    "predictionLog.files": at("predictionLog.shipping", {"enabled": False, "url": ""}),
+    "predictionLog.shipping.enabled": at("predictionLog.shipping.url", ""),
 }
-ALONE = {"auth.keys", "model.source", "podDisruptionBudget.minAvailable"}
+ALONE = {
+    "auth.keys",
+    "model.source",
+    "podDisruptionBudget.minAvailable",
+    "predictionLog.shipping.enabled",
+}
 """Values that exclude another one: they are compared with it."""
 
 
 def _leaf_paths() -> list[str]:
     return list(_script().leaves(loaded(CHART / "values.yaml")))
+
+
+def _with(path: str) -> Values:
+    """Returns what must be set besides for a value, or for the part that it belongs to."""
+    names = path.split(".")
+    parts = (".".join(names[:count]) for count in range(len(names), 0, -1))
+    return next((WITH[part] for part in parts if part in WITH), {})
 
 
 def _other(path: str, now: Any) -> Any:
@@ -206,7 +236,7 @@ def _other(path: str, now: Any) -> Any:
 
 @pytest.mark.parametrize("path", _leaf_paths())
 def test_every_value_has_an_effect(helm: Path, path: str) -> None:
-    base = merged(loaded(CHART / "values.yaml"), EVERYTHING, WITH.get(path, {}))
+    base = merged(loaded(CHART / "values.yaml"), EVERYTHING, _with(path))
     now: Any = base
     for name in path.split("."):
         now = now[name]
@@ -217,6 +247,7 @@ def test_every_value_has_an_effect(helm: Path, path: str) -> None:
 
 
 ARCHIVE = example("archive")
+JUDGED = example("canary")
 REFUSED: dict[str, tuple[Values, str]] = {
     "no tag": (at("image.tag", ""), "image.tag and image.digest are empty: set one"),
     "latest": (at("image.tag", "latest"), 'image.tag is "latest"'),
@@ -286,6 +317,94 @@ REFUSED: dict[str, tuple[Values, str]] = {
         merged(at("ingress.enabled", True), at("httpRoute.enabled", True)),
         "httpRoute.hostnames is empty and ingress.enabled is true",
     ),
+    "no gateway for a canary": (
+        at("strategy.type", "canary"),
+        'strategy.type is "canary" and httpRoute.enabled is false',
+    ),
+    "weights that fall": (
+        merged(JUDGED, at("strategy.canary.steps", [{"weight": 50}, {"weight": 50}])),
+        "strategy.canary.steps[1].weight is 50: set more than 50",
+    ),
+    "weights that end early": (
+        merged(JUDGED, at("strategy.canary.steps", [{"weight": 50}])),
+        "strategy.canary.steps ends at the weight 50: set 100",
+    ),
+    "a Deployment beside itself": (
+        at("strategy.keepDeployment", True),
+        "strategy.keepDeployment is true and strategy.type is",
+    ),
+    "two workloads, one autoscaler": (
+        merged(JUDGED, at("strategy.keepDeployment", True), at("autoscaling.enabled", True)),
+        "one autoscaler cannot scale both",
+    ),
+    "more previews than pods": (
+        at("strategy", {"type": "blueGreen", "blueGreen": {"previewReplicaCount": 3}}),
+        "strategy.blueGreen.previewReplicaCount is 3: set at most 2",
+    ),
+    "nothing to judge": (
+        merged(JUDGED, at("strategy.type", "rolling")),
+        'analysis.enabled is true and strategy.type is "rolling"',
+    ),
+    "no address of prometheus": (
+        merged(JUDGED, at("analysis.prometheus.address", "")),
+        'analysis.prometheus.address is "": set an address',
+    ),
+    "nothing scrapes": (
+        merged(JUDGED, at("metrics.serviceMonitor.enabled", False)),
+        "analysis.enabled is true and nothing scrapes the pods",
+    ),
+    "window without two measurements": (
+        merged(JUDGED, at("analysis.intervalSeconds", 300)),
+        "analysis.windowSeconds is 120: set at least analysis.intervalSeconds, which is 300",
+    ),
+    "window without five scrapes": (
+        merged(JUDGED, at("metrics.serviceMonitor.interval", "30s")),
+        "analysis.windowSeconds is 120: set at least 150",
+    ),
+    "deadline within the pauses": (
+        merged(JUDGED, at("analysis.deadlineSeconds", 1200)),
+        "analysis.deadlineSeconds is 1200: set more than 1320",
+    ),
+    "latest shipper": (
+        merged(JUDGED, at("predictionLog.shipping.image.tag", "latest")),
+        'predictionLog.shipping.image.tag is "latest"',
+    ),
+    "nothing to ship": (
+        merged(JUDGED, at("predictionLog.enabled", False)),
+        "predictionLog.shipping.enabled is true and predictionLog.enabled is false",
+    ),
+    "unshipped files shared": (
+        merged(JUDGED, at("predictionLog.existingClaim", "logs")),
+        "pods must not share unshipped files",
+    ),
+    "shipped nowhere": (
+        merged(JUDGED, at("predictionLog.shipping.url", "http://a/b")),
+        "predictionLog.shipping.url is",
+    ),
+    "shipped to no volume": (
+        merged(JUDGED, at("predictionLog.shipping.url", "file:///predictions")),
+        "set predictionLog.shipping.existingClaim",
+    ),
+    "shipped beside the volume": (
+        merged(JUDGED, at("predictionLog.shipping", {"url": "file:///a", "existingClaim": "logs"})),
+        "set file:///predictions...",
+    ),
+    "no room for a file": (
+        merged(JUDGED, at("predictionLog.shipping.maxBytes", 1024)),
+        "set at least predictionLog.fileBytes, which is 67108864",
+    ),
+    "shipping forgotten": (
+        at("predictionLog.shipping.url", "s3://a/b"),
+        "predictionLog.shipping.enabled is false",
+    ),
+    "log store out of reach": (
+        merged(JUDGED, at("networkPolicy.predictionStore", [])),
+        "networkPolicy.predictionStore is empty",
+    ),
+    "killed before the rest is shipped": (
+        merged(JUDGED, at("terminationGracePeriodSeconds", 59)),
+        "set at least 60",
+    ),
     "no key for prometheus": (
         merged(at("config.metrics", "admin"), at("metrics.serviceMonitor.enabled", True)),
         "metrics.serviceMonitor.existingSecret is empty",
@@ -296,26 +415,48 @@ REFUSED: dict[str, tuple[Values, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_wrong_values_are_refused_with_what_to_set(helm: Path, case: str) -> None:
     values, message = REFUSED[case]
-    base = {} if "model" in values and "auth" in values else SMALL
+    base = {} if "image" in values and "auth" in values else SMALL
     with pytest.raises(RefusedError, match=re.escape(message)):
         render(helm, merged(base, values))
 
 
 @pytest.mark.parametrize(
-    ("value", "crd", "instead"),
+    ("value", "example_of", "crd", "instead"),
     [
-        ("httpRoute.enabled", "gateway.networking.k8s.io/v1/HTTPRoute", "ingress.enabled=true"),
         (
-            "metrics.serviceMonitor.enabled",
+            "httpRoute.enabled is true",
+            "canary",
+            "gateway.networking.k8s.io/v1/HTTPRoute",
+            "ingress",
+        ),
+        (
+            "metrics.serviceMonitor.enabled is true",
+            "production",
             "monitoring.coreos.com/v1/ServiceMonitor",
             "metrics.scrapeAnnotations=true",
         ),
+        (
+            "metrics.serviceMonitor.enabled is true",
+            "canary",
+            "monitoring.coreos.com/v1/PodMonitor",
+            "metrics.scrapeAnnotations=true",
+        ),
+        ("strategy.type is canary", "canary", "argoproj.io/v1alpha1/Rollout", "type=rolling"),
+        ("strategy.type is blueGreen", "blueGreen", "argoproj.io/v1alpha1/Rollout", "type=rolling"),
+        (
+            "strategy.canary.trafficRouting.provider is traefik",
+            "canary",
+            "traefik.io/v1alpha1/TraefikService",
+            "gatewayAPI",
+        ),
     ],
 )
-def test_a_missing_crd_is_refused(helm: Path, value: str, crd: str, instead: str) -> None:
-    message = rf"{re.escape(value)} is true, and the cluster has no {crd}: .*{instead}"
+def test_a_missing_crd_is_refused(
+    helm: Path, value: str, example_of: str, crd: str, instead: str
+) -> None:
+    message = rf"{re.escape(value)}, and the cluster has no {crd}: .*{instead}"
     with pytest.raises(RefusedError, match=message):
-        render(helm, EVERYTHING, crds=())
+        render(helm, example(example_of), crds=())
 
 
 def test_all_problems_are_named_at_once(helm: Path) -> None:

@@ -50,9 +50,11 @@ app.kubernetes.io/part-of: churn
 {{- .Values.auth.existingSecret | default (printf "%s-keys" (include "churn-service.fullname" .)) -}}
 {{- end -}}
 
-{{/* Seconds that a pod needs to stop; 20 of them for its logs. */}}
+{{/* Seconds that a pod needs to stop; 20 of them for its logs. The shipper ends after the service. */}}
 {{- define "churn-service.stopSeconds" -}}
-{{- ceil (addf .Values.preStopSleepSeconds .Values.config.drainSeconds .Values.config.timeoutSeconds 20) -}}
+{{- $log := .Values.predictionLog -}}
+{{- $shipping := ternary $log.shipping.stopSeconds 0 (and $log.enabled $log.shipping.enabled) -}}
+{{- ceil (addf .Values.preStopSleepSeconds .Values.config.drainSeconds .Values.config.timeoutSeconds 20 $shipping) -}}
 {{- end -}}
 
 {{/* Fewest pods of the release. */}}
@@ -100,8 +102,13 @@ CHURN_API_OTLP_SAMPLE_RATE: {{ .otlpSampleRate | quote }}
 {{- end }}
 CHURN_API_PREDICTION_LOG: {{ ternary "/var/log/churn" "none" $log.enabled }}
 CHURN_API_PREDICTION_LOG_FILE_BYTES: {{ int64 $log.fileBytes | quote }}
-CHURN_API_PREDICTION_LOG_FILES: {{ int64 $log.files | quote }}
+CHURN_API_PREDICTION_LOG_FILE_SECONDS: {{ $log.fileSeconds | quote }}
+# The shipper removes the files: a service that did so would take the oldest, which are not shipped yet.
+CHURN_API_PREDICTION_LOG_FILES: {{ ternary 10000 (int64 $log.files) $log.shipping.enabled | quote }}
 CHURN_API_PREDICTION_LOG_QUEUE: {{ int64 $log.queue | quote }}
+{{- if $log.enabled }}
+CHURN_API_POD_INFO: /etc/podinfo
+{{- end }}
 {{- if .Values.idKey.existingSecret }}
 CHURN_API_ID_KEY_FILE: /etc/churn/id/id.key
 {{- end }}

@@ -1,7 +1,7 @@
 {{/* Refuses values with all their problems at once. The schema has refused wrong types and unknown keys. */}}
 {{- define "churn-service.validate" -}}
 {{- $lines := list -}}
-{{- range $rule := list "images" "keys" "model" "scaling" "stopping" "network" "routes" "secrets" "crds" -}}
+{{- range $rule := list "images" "keys" "model" "shipping" "scaling" "stopping" "strategy" "analysis" "network" "routes" "secrets" "workloads" "crds" -}}
 {{- range include (printf "churn-service.validate.%s" $rule) $ | splitList "\n" -}}
 {{- with trim . }}{{ $lines = append $lines (printf "  - %s" .) }}{{ end -}}
 {{- end -}}
@@ -16,6 +16,9 @@
 {{- $images := dict "image" .Values.image }}
 {{- if eq .Values.model.source "archive" }}
 {{- $images = set $images "model.archive.image" .Values.model.archive.image }}
+{{- end }}
+{{- if and .Values.predictionLog.enabled .Values.predictionLog.shipping.enabled }}
+{{- $images = set $images "predictionLog.shipping.image" .Values.predictionLog.shipping.image }}
 {{- end }}
 {{- range $name, $image := $images }}
 {{- if not (or $image.tag $image.digest) }}
@@ -77,6 +80,36 @@ model.archive.url is {{ .url | quote }} and model.source is {{ $.Values.model.so
 {{- end }}
 {{- end }}
 
+{{- define "churn-service.validate.shipping" }}
+{{- $claim := .Values.predictionLog.existingClaim }}
+{{- $enabled := .Values.predictionLog.enabled }}
+{{- $fileBytes := int64 .Values.predictionLog.fileBytes }}
+{{- with .Values.predictionLog.shipping }}
+{{- if .enabled }}
+{{- if not $enabled }}
+predictionLog.shipping.enabled is true and predictionLog.enabled is false: enable both, or none
+{{- end }}
+{{- if $claim }}
+predictionLog.shipping.enabled is true and predictionLog.existingClaim is {{ $claim | quote }}: pods must not share unshipped files, so leave out the claim, or the shipping
+{{- end }}
+{{- if not (regexMatch "^(s3|gs|file)://." .url) }}
+predictionLog.shipping.url is {{ .url | quote }}: set an address with s3://, gs:// or file://
+{{- end }}
+{{- if and (hasPrefix "file://" .url) (not .existingClaim) }}
+predictionLog.shipping.url is {{ .url | quote }} without a volume: set predictionLog.shipping.existingClaim
+{{- end }}
+{{- if and (hasPrefix "file://" .url) (not (hasPrefix "file:///predictions" .url)) }}
+predictionLog.shipping.url is {{ .url | quote }}: the volume is mounted at /predictions, so set file:///predictions...
+{{- end }}
+{{- if lt (int64 .maxBytes) $fileBytes }}
+predictionLog.shipping.maxBytes is {{ int64 .maxBytes }}: set at least predictionLog.fileBytes, which is {{ $fileBytes }}
+{{- end }}
+{{- else if .url }}
+predictionLog.shipping.url is {{ .url | quote }} and predictionLog.shipping.enabled is false: enable it, or leave out the address
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "churn-service.validate.scaling" }}
 {{- $replicas := include "churn-service.replicas" . | int }}
 {{- with .Values.autoscaling }}
@@ -118,7 +151,7 @@ podDisruptionBudget.maxUnavailable is {{ .maxUnavailable }}, so no node could ev
 {{- $needed := include "churn-service.stopSeconds" . | int }}
 {{- with .Values.terminationGracePeriodSeconds }}
 {{- if lt (int .) $needed }}
-terminationGracePeriodSeconds is {{ . }}: set at least {{ $needed }} (preStopSleepSeconds + config.drainSeconds + config.timeoutSeconds + 20), or null
+terminationGracePeriodSeconds is {{ . }}: set at least {{ $needed }} (preStopSleepSeconds + config.drainSeconds + config.timeoutSeconds + 20{{ if $.Values.predictionLog.shipping.enabled }} + predictionLog.shipping.stopSeconds{{ end }}), or null
 {{- end }}
 {{- end }}
 {{- with .Values.config }}
@@ -141,6 +174,10 @@ networkPolicy.prometheus is empty, so Prometheus would not reach the pods: set n
 {{- end }}
 {{- if and (eq $.Values.model.source "archive") (not (or .modelStore .extraEgress (hasPrefix "file://" $.Values.model.archive.url))) }}
 networkPolicy.modelStore is empty, so the init container would not reach the store: set its addresses and ports
+{{- end }}
+{{- $shipping := $.Values.predictionLog.shipping }}
+{{- if and $shipping.enabled (not (or .predictionStore .extraEgress (hasPrefix "file://" $shipping.url))) }}
+networkPolicy.predictionStore is empty, so the prediction log would not reach its store: set its addresses and ports
 {{- end }}
 {{- if and $.Values.config.otlpEndpoint (not .extraEgress) }}
 networkPolicy.extraEgress is empty, so no trace would reach config.otlpEndpoint: set the address and port of the collector
@@ -184,6 +221,9 @@ metrics.serviceMonitor.existingSecret is empty and config.metrics is "admin": se
 {{- if eq .Values.model.source "archive" }}
 {{- $secrets = append $secrets (list "model.archive" .Values.model.archive.existingSecret "") }}
 {{- end }}
+{{- if .Values.predictionLog.shipping.enabled }}
+{{- $secrets = append $secrets (list "predictionLog.shipping" .Values.predictionLog.shipping.existingSecret "") }}
+{{- end }}
 {{- range $secrets }}
 {{- $value := index . 0 }}{{ $name := index . 1 }}{{ $entry := index . 2 }}
 {{- if $name }}
@@ -199,11 +239,17 @@ metrics.serviceMonitor.existingSecret is empty and config.metrics is "admin": se
 {{- end }}
 
 {{- define "churn-service.validate.crds" }}
+{{- $strategy := .Values.strategy.type }}
+{{- $rolling := eq $strategy "rolling" }}
+{{- $traefik := and (eq $strategy "canary") (eq .Values.strategy.canary.trafficRouting.provider "traefik") }}
 {{- $crds := list (list "httpRoute.enabled" .Values.httpRoute.enabled "gateway.networking.k8s.io/v1/HTTPRoute" "install the Gateway API, or set ingress.enabled=true instead") }}
-{{- $crds = append $crds (list "metrics.serviceMonitor.enabled" .Values.metrics.serviceMonitor.enabled "monitoring.coreos.com/v1/ServiceMonitor" "install the Prometheus operator, or set metrics.scrapeAnnotations=true instead") }}
+{{- $monitor := printf "monitoring.coreos.com/v1/%s" (ternary "ServiceMonitor" "PodMonitor" $rolling) }}
+{{- $crds = append $crds (list "metrics.serviceMonitor.enabled" .Values.metrics.serviceMonitor.enabled $monitor "install the Prometheus operator, or set metrics.scrapeAnnotations=true instead") }}
+{{- $crds = append $crds (list "strategy.type" (not $rolling) "argoproj.io/v1alpha1/Rollout" "install Argo Rollouts, or set strategy.type=rolling instead") }}
+{{- $crds = append $crds (list "strategy.canary.trafficRouting.provider" $traefik "traefik.io/v1alpha1/TraefikService" "install Traefik's CRDs, or set gatewayAPI instead") }}
 {{- range $crds }}
 {{- if and (index . 1) (not ($.Capabilities.APIVersions.Has (index . 2))) }}
-{{ index . 0 }} is true, and the cluster has no {{ index . 2 }}: {{ index . 3 }} (`helm template` needs --api-versions {{ index . 2 }})
+{{ index . 0 }} is {{ get (dict "strategy.type" $strategy "strategy.canary.trafficRouting.provider" "traefik") (index . 0) | default "true" }}, and the cluster has no {{ index . 2 }}: {{ index . 3 }} (`helm template` needs --api-versions {{ index . 2 }})
 {{- end }}
 {{- end }}
 {{- end }}
