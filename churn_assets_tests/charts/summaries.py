@@ -52,7 +52,7 @@ def _key_fields(manifest: Manifest) -> Any:
             }
         case "AnalysisTemplate":
             return {
-                metric["name"]: metric.get("successCondition", "never")
+                metric["name"]: metric.get("successCondition", next(iter(metric["provider"])))
                 for metric in spec["metrics"]
             }
         case "Pod":

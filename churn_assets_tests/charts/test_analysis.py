@@ -57,6 +57,8 @@ def version(name: str, **changed: str | None) -> dict[str, str]:
     return {names[key]: values for key, values in series.items() if values is not None}
 
 
+RESCORING = "answers-are-of-the-model"
+
 FEW = dict.fromkeys(("count", "fast", "slow", "all", "scored"), "0+1x40")
 SCENARIOS: dict[str, tuple[Series, dict[str, str]]] = {
     "as good": (version("new"), {}),
@@ -200,11 +202,11 @@ def test_nothing_waits_for_longer_than_the_deadline(judged: dict[str, dict[str, 
 def test_a_limit_of_null_is_not_judged(helm: Path) -> None:
     limits = {"driftScore": None, "p99Ratio": None}
     found = metrics(render(helm, merged(example("canary"), at("analysis.limits", limits))))
-    assert found.keys() == {*ALL, "deadline"} - {"drift-score", "p99-ratio"}
+    assert found.keys() == {*ALL, "deadline", "pods-up", RESCORING} - {"drift-score", "p99-ratio"}
 
 
 def test_all_requests_are_compared_with_nothing(helm: Path) -> None:
-    manifests = render(helm, merged(example("canary"), at("analysis.extraTemplates", ["rescore"])))
+    manifests = render(helm, merged(example("canary"), at("analysis.extraTemplates", ["other"])))
     (rollout,) = (m["spec"] for m in manifests if m["kind"] == "Rollout")
     canary = rollout["strategy"]["canary"]
     names = [
@@ -215,7 +217,8 @@ def test_all_requests_are_compared_with_nothing(helm: Path) -> None:
         for step in canary["steps"]
         if "analysis" in step
     ]
-    assert names == [["limits", "against-stable", "rescore"]] * 3 + [["limits", "rescore"]]
+    always = ["rescoring", "other"]
+    assert names == [["limits", "against-stable", *always]] * 3 + [["limits", *always]]
     background = [t["templateName"] for t in canary["analysis"]["templates"]]
     assert background == ["churn-churn-service-limits", "churn-churn-service-deadline"]
 
@@ -224,6 +227,48 @@ def test_blue_green_is_judged_after_the_switch(helm: Path) -> None:
     manifests = render(helm, example("blueGreen"))
     (rollout,) = (m["spec"] for m in manifests if m["kind"] == "Rollout")
     templates = rollout["strategy"]["blueGreen"]["postPromotionAnalysis"]["templates"]
-    assert templates == [{"templateName": "churn-churn-service-limits"}]
-    assert metrics(manifests).keys() == set(LIMITS)
+    names = ["churn-churn-service-limits", "churn-churn-service-rescoring"]
+    assert templates == [{"templateName": name} for name in names]
+    assert metrics(manifests).keys() == {*LIMITS, RESCORING}
     assert rollout["progressDeadlineSeconds"] == 7200 + 600
+
+
+def test_only_a_difference_ends_the_rescoring_at_once(
+    judged: dict[str, dict[str, Any]],
+) -> None:
+    metric = judged[RESCORING]
+    job = metric["provider"]["job"]["spec"]
+    assert (metric["failureLimit"], job["backoffLimit"]) == (0, 2)
+    (difference, _) = job["podFailurePolicy"]["rules"]
+    assert difference["action"] == "FailJob"
+    assert difference["onExitCodes"] == {
+        "containerName": "rescore",
+        "operator": "In",
+        "values": [1],
+    }
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+
+
+@pytest.mark.parametrize("name", ["canary", "blueGreen"])
+def test_predictions_are_scored_again_by_the_bento_of_the_new_pods(helm: Path, name: str) -> None:
+    manifests = render(helm, merged(example("archive"), example(name)))
+    job = metrics(manifests)[RESCORING]["provider"]["job"]
+    pod = job["spec"]["template"]["spec"]
+    (serving,) = (m["spec"]["template"]["spec"] for m in manifests if m["kind"] == "Rollout")
+    fetch, sample = pod["initContainers"]
+    assert fetch in serving["initContainers"]
+    assert {v["name"]: v["value"] for v in sample["env"]} == {
+        "CHURN_SAMPLE_URL": "s3://logs/predictions",
+        "CHURN_SAMPLE_RELEASE": "churn",
+        "CHURN_SAMPLE_TEMPLATE_HASH": "{{args.canary}}",
+        "CHURN_SAMPLE_TARGET": "/sample/lines.jsonl",
+        "CHURN_SAMPLE_LINES": "1000",
+        "CHURN_SAMPLE_TIMEOUT": "900",
+    }
+    (rescore,) = pod["containers"]
+    assert rescore["image"] == serving["containers"][0]["image"]
+    assert rescore["args"][-2:] == ["--fewest", "500"]
+    service = {m["metadata"]["name"]: m for m in manifests if m["kind"] == "Service"}
+    selector = service["churn-churn-service"]["spec"]["selector"]
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    assert not selector.items() <= labels.items(), "no Service may select the Job's pod"

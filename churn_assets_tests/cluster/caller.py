@@ -30,12 +30,14 @@ class Traffic:
         lost: Number of requests without an answer of status 200, by what came instead.
         lost_at: When these requests were sent, in seconds since the start.
         wrong: Number of answers with another probability than the model's.
+        versions: Number of answers by the version of their model.
         seconds: Time of each answered request.
     """
 
     lost: Counter[str] = field(default_factory=Counter)
     lost_at: list[float] = field(default_factory=list)
     wrong: int = 0
+    versions: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
 
     @property
@@ -117,7 +119,9 @@ class Caller:
             traffic.lose(f"{response.status_code} {response.text[:200]}", sent - began)
             return
         traffic.seconds.append(perf_counter() - sent)
-        traffic.wrong += response.json()["churn_probability"] != probability
+        answer = response.json()
+        traffic.wrong += answer["churn_probability"] != probability
+        traffic.versions[answer["model_version"]] += 1
 
     def status(self, key: str) -> int:
         """Status of one request with a key, over a new connection."""

@@ -15,7 +15,7 @@ RELEASE = "churn"
 NAME = "churn-churn-service"
 """Name of the chart's objects in the release."""
 
-PODS = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component!=test"
+PODS = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=service"
 PATIENCE = 180
 """Seconds to wait for a state of the cluster."""
 

@@ -1,11 +1,6 @@
-"""Pods beside the release: a store of archives, and clients that try what they can reach."""
+"""Pods beside the release, such as clients that try what they can reach."""
 
-import base64
-import io
-import json
-import tarfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from churn_assets_tests.cluster.kubernetes import NAME, Namespace
@@ -82,39 +77,3 @@ def reaches(namespace: Namespace, pod: str, host: str, port: int) -> bool:
     """Whether a TCP connection from a pod is accepted within three seconds."""
     answer = namespace.kubectl("exec", pod, "--", "python3", "-c", CONNECTS, host, str(port))
     return answer.startswith("connected")
-
-
-def start_store(namespace: Namespace, archives: Mapping[str, bytes]) -> str:
-    """Serves archives by HTTP from a pod; returns the address of their folder.
-
-    The archives lie in a ConfigMap, so together they must be smaller than 1 MiB.
-    """
-    content = {name: base64.b64encode(data).decode() for name, data in archives.items()}
-    metadata = {"name": "archives"}
-    namespace.apply(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "binaryData": content}
-    )
-    command = ["python3", "-m", "http.server", "8000", "--directory", "/data"]
-    start(namespace, "store", command, {"app": "store"}, "archives")
-    return f"http://{namespace.get('pod', 'store')['status']['podIP']}:8000"
-
-
-def with_wrong_golden_rows(archive: Path) -> bytes:
-    """An archive whose scorers give other probabilities than its golden rows say."""
-    changed = io.BytesIO()
-    with tarfile.open(archive) as old, tarfile.open(fileobj=changed, mode="w:xz") as new:
-        for member in old:
-            content = file.read() if (file := old.extractfile(member)) else b""
-            if member.name.endswith("/golden.json"):
-                golden = json.loads(content)
-                golden |= {name: [0.5] * len(golden[name]) for name in ("main", "fallback")}
-                content = json.dumps(golden).encode()
-                member.size = len(content)
-            new.addfile(member, io.BytesIO(content))
-    return changed.getvalue()
-
-
-def truncated(archive: Path) -> bytes:
-    """The first half of an archive."""
-    data = archive.read_bytes()
-    return data[: len(data) // 2]

@@ -1,50 +1,27 @@
 """What cannot work is refused before anything changes, or the old pods go on serving."""
 
-import hashlib
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
 
+from churn_assets_tests.cluster.archives import (
+    Store,
+    start_store,
+    truncated,
+    with_wrong_golden_rows,
+)
 from churn_assets_tests.cluster.conftest import REPLICAS, Release, Target
 from churn_assets_tests.cluster.kubernetes import CommandError, Namespace, is_ready, run, wait
-from churn_assets_tests.cluster.pods import start_store, truncated, with_wrong_golden_rows
 
 pytestmark = pytest.mark.cluster
 
 A_FEW = 1_000
 """Requests that must be answered meanwhile, at least."""
 
-STORE = [{"podSelector": {"matchLabels": {"app": "store"}}}]
-
 ATOMIC = ("--atomic", "--timeout", "45s")
-
-
-@dataclass(frozen=True)
-class Store:
-    """Archives that a pod of the namespace serves by HTTP."""
-
-    url: str
-    sha256: Mapping[str, str]
-
-    def values(self, name: str) -> dict[str, object]:
-        """Values of a release that fetches an archive."""
-        return {
-            "image.repository": "churn-runtime",
-            "model.source": "archive",
-            "model.archive.url": f"{self.url}/{name}",
-            "model.archive.sha256": self.sha256.get(name, ""),
-            "model.archive.contract": "telecom",
-            "networkPolicy.modelStore": [
-                {
-                    "to": [{"podSelector": {"matchLabels": {"app": "store"}}}],
-                    "ports": [{"port": 8000}],
-                }
-            ],
-        }
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +31,7 @@ def store(release: Release, target: Target) -> Store:
         "half.bento": truncated(target.archive),
         "wrong.bento": with_wrong_golden_rows(target.archive),
     }
-    return Store(
-        start_store(release.namespace, archives),
-        {name: hashlib.sha256(data).hexdigest() for name, data in archives.items()},
-    )
+    return start_store(release.namespace, archives)
 
 
 def revision(namespace: Namespace) -> tuple[int, str]:
@@ -92,7 +66,7 @@ def is_refused(release: Release, values: Mapping[str, object], message: str) -> 
     """The chart refuses the values with this message, and nothing has changed."""
     before = revision(release.namespace)
     with pytest.raises(CommandError, match=message):
-        release.namespace.upgrade(release.values | values)
+        release.namespace.upgrade({**release.values, **values})
     assert revision(release.namespace) == before
 
 
@@ -109,7 +83,7 @@ def test_a_model_is_released_as_an_archive(release: Release, store: Store) -> No
 @contextmanager
 def failing_upgrade(release: Release, values: Mapping[str, object]) -> Iterator[None]:
     """An upgrade that is taken back at its deadline, while every request is answered."""
-    command = release.namespace.upgrade_command(release.values | values, *ATOMIC)
+    command = release.namespace.upgrade_command({**release.values, **values}, *ATOMIC)
     with (
         release.caller.calling(A_FEW) as traffic,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as helm,

@@ -13,6 +13,9 @@ templates:
   # At 100% the stable pods answer nothing that could be compared.
   - templateName: {{ $fullname }}-against-stable
   {{- end }}
+  {{- if $root.Values.analysis.rescoring.enabled }}
+  - templateName: {{ $fullname }}-rescoring
+  {{- end }}
   {{- range $root.Values.analysis.extraTemplates }}
   - templateName: {{ . }}
   {{- end }}

@@ -62,6 +62,16 @@ app.kubernetes.io/part-of: churn
 {{- ternary .Values.autoscaling.minReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
 {{- end -}}
 
+{{/*
+"true" where a TraefikService divides the requests. A blue/green has one, too, because Traefik reads routes and
+its own objects one after the other: a route that changes to a new one gives 404 for a moment.
+*/}}
+{{- define "churn-service.traefik" -}}
+{{- with .Values.strategy }}
+{{- if and $.Values.httpRoute.enabled (ne .type "rolling") (eq .canary.trafficRouting.provider "traefik") }}true{{ end }}
+{{- end }}
+{{- end -}}
+
 {{- define "churn-service.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: {{ int64 .Values.runAsUser }}

@@ -68,47 +68,7 @@ spec:
     {{- include "churn-service.shipper" . | nindent 4 }}
     {{- end }}
     {{- if $fetched }}
-    - name: fetch-bento
-      image: {{ include "churn-service.image" $archive.image }}
-      imagePullPolicy: {{ $archive.image.pullPolicy }}
-      securityContext: {{- include "churn-service.containerSecurity" . | nindent 8 }}
-      env:
-        - name: CHURN_FETCH_URL
-          value: {{ $archive.url | quote }}
-        - name: CHURN_FETCH_SHA256
-          value: {{ $archive.sha256 | quote }}
-        - name: CHURN_FETCH_CONTRACT
-          value: {{ $archive.contract | quote }}
-        - name: CHURN_FETCH_TARGET
-          value: /volume/bento
-        - name: CHURN_FETCH_TIMEOUT
-          value: {{ $archive.timeoutSeconds | quote }}
-        - name: CHURN_FETCH_MAX_BYTES
-          value: {{ int64 $archive.maxBytes | quote }}
-        {{- with $archive.extraEnv }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-      {{- with $archive.existingSecret }}
-      envFrom:
-        - secretRef:
-            name: {{ . }}
-      {{- end }}
-      resources: {{- toYaml $archive.resources | nindent 8 }}
-      volumeMounts:
-        - name: model
-          mountPath: /volume
-        - name: tmp
-          mountPath: /tmp
-        {{- if $archive.existingSecret }}
-        - name: store-credentials
-          mountPath: /etc/churn/store
-          readOnly: true
-        {{- end }}
-        {{- if $archive.existingClaim }}
-        - name: archives
-          mountPath: /archives
-          readOnly: true
-        {{- end }}
+    {{- include "churn-service.fetcher" . | nindent 4 }}
     {{- end }}
   {{- end }}
   containers:
@@ -187,13 +147,7 @@ spec:
           - key: {{ ternary .Values.auth.existingSecretKey "keys.json" (not (empty .Values.auth.existingSecret)) }}
             path: keys.json
     {{- if .Values.idKey.existingSecret }}
-    - name: id-key
-      secret:
-        secretName: {{ .Values.idKey.existingSecret }}
-        defaultMode: 0440
-        items:
-          - key: {{ .Values.idKey.existingSecretKey }}
-            path: id.key
+    {{- include "churn-service.idKeyVolume" . | nindent 4 }}
     {{- end }}
     {{- if .Values.predictionLog.enabled }}
     - name: prediction-log
@@ -218,32 +172,20 @@ spec:
           - path: role
             fieldRef: {fieldPath: "metadata.labels['churn/role']"}
     {{- end }}
-    {{- if and $shipping .Values.predictionLog.shipping.existingSecret }}
-    - name: log-store-credentials
-      secret:
-        secretName: {{ .Values.predictionLog.shipping.existingSecret }}
-        defaultMode: 0440
-    {{- end }}
-    {{- if and $shipping .Values.predictionLog.shipping.existingClaim }}
-    - name: prediction-store
-      persistentVolumeClaim:
-        claimName: {{ .Values.predictionLog.shipping.existingClaim }}
+    {{- if $shipping }}
+    {{- include "churn-service.logStoreVolumes" . | nindent 4 }}
     {{- end }}
     {{- if $fetched }}
-    - name: model
-      emptyDir:
-        sizeLimit: {{ .Values.volumes.modelSizeLimit }}
-    {{- with $archive.existingSecret }}
-    - name: store-credentials
-      secret:
-        secretName: {{ . }}
-        defaultMode: 0440
+    {{- include "churn-service.fetcherVolumes" . | nindent 4 }}
     {{- end }}
-    {{- with $archive.existingClaim }}
-    - name: archives
-      persistentVolumeClaim:
-        claimName: {{ . }}
-        readOnly: true
-    {{- end }}
-    {{- end }}
+{{- end -}}
+
+{{- define "churn-service.idKeyVolume" -}}
+- name: id-key
+  secret:
+    secretName: {{ .Values.idKey.existingSecret }}
+    defaultMode: 0440
+    items:
+      - key: {{ .Values.idKey.existingSecretKey }}
+        path: id.key
 {{- end -}}

@@ -43,15 +43,36 @@
     - name: pod-info
       mountPath: /etc/podinfo
       readOnly: true
-    {{- if .existingSecret }}
-    - name: log-store-credentials
-      mountPath: /etc/churn/log-store
-      readOnly: true
-    {{- end }}
-    {{- if .existingClaim }}
-    - name: prediction-store
-      mountPath: /predictions
-    {{- end }}
+    {{- include "churn-service.logStoreMounts" . | nindent 4 }}
+{{- end -}}
+{{- end -}}
+
+{{/* How containers reach the store, from the values of the shipper. */}}
+{{- define "churn-service.logStoreMounts" -}}
+{{- if .existingSecret -}}
+- name: log-store-credentials
+  mountPath: /etc/churn/log-store
+  readOnly: true
+{{ end }}
+{{- if .existingClaim -}}
+- name: prediction-store
+  mountPath: /predictions
+{{- end }}
+{{- end -}}
+
+{{- define "churn-service.logStoreVolumes" -}}
+{{- with .Values.predictionLog.shipping -}}
+{{- with .existingSecret -}}
+- name: log-store-credentials
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{ end }}
+{{- with .existingClaim -}}
+- name: prediction-store
+  persistentVolumeClaim:
+    claimName: {{ . }}
+{{- end }}
 {{- end -}}
 {{- end -}}
 

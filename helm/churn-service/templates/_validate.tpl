@@ -241,7 +241,7 @@ metrics.serviceMonitor.existingSecret is empty and config.metrics is "admin": se
 {{- define "churn-service.validate.crds" }}
 {{- $strategy := .Values.strategy.type }}
 {{- $rolling := eq $strategy "rolling" }}
-{{- $traefik := and (eq $strategy "canary") (eq .Values.strategy.canary.trafficRouting.provider "traefik") }}
+{{- $traefik := include "churn-service.traefik" . }}
 {{- $crds := list (list "httpRoute.enabled" .Values.httpRoute.enabled "gateway.networking.k8s.io/v1/HTTPRoute" "install the Gateway API, or set ingress.enabled=true instead") }}
 {{- $monitor := printf "monitoring.coreos.com/v1/%s" (ternary "ServiceMonitor" "PodMonitor" $rolling) }}
 {{- $crds = append $crds (list "metrics.serviceMonitor.enabled" .Values.metrics.serviceMonitor.enabled $monitor "install the Prometheus operator, or set metrics.scrapeAnnotations=true instead") }}

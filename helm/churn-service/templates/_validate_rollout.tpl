@@ -52,6 +52,18 @@ analysis.windowSeconds is {{ .windowSeconds }}: set at least analysis.intervalSe
 {{- if and $metrics.serviceMonitor.enabled (lt (int .windowSeconds) (mul 5 $scrape | int)) }}
 analysis.windowSeconds is {{ .windowSeconds }}: set at least {{ mul 5 $scrape }}, five times metrics.serviceMonitor.interval
 {{- end }}
+{{- if .rescoring.enabled }}
+{{- with $.Values.predictionLog }}
+{{- if not (and .enabled .shipping.enabled) }}
+analysis.rescoring.enabled is true and no prediction log is shipped: set predictionLog.shipping.enabled=true
+{{- else if le (int $.Values.analysis.rescoring.timeoutSeconds) (add .fileSeconds .shipping.intervalSeconds | int) }}
+analysis.rescoring.timeoutSeconds is {{ $.Values.analysis.rescoring.timeoutSeconds }}: set more than {{ add .fileSeconds .shipping.intervalSeconds }}, which predictionLog.fileSeconds and predictionLog.shipping.intervalSeconds take
+{{- end }}
+{{- end }}
+{{- if not $.Values.idKey.existingSecret }}
+analysis.rescoring.enabled is true and idKey.existingSecret is empty: set it, because personal features are compared by their pseudonyms
+{{- end }}
+{{- end }}
 {{- $longest := int .windowSeconds }}
 {{- if eq $strategy.type "canary" }}
 {{- range $strategy.canary.steps }}
