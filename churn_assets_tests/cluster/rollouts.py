@@ -30,8 +30,8 @@ def version(name: str) -> dict[str, object]:
     return {"podAnnotations": {"version": name}}
 
 
-def rollouts(namespace: Namespace, verb: str) -> None:
-    run("kubectl-argo-rollouts", "--namespace", namespace.name, verb, NAME)
+def rollouts(namespace: Namespace, verb: str, *options: str) -> None:
+    run("kubectl-argo-rollouts", "--namespace", namespace.name, verb, NAME, *options)
 
 
 def status(namespace: Namespace) -> dict[str, Any]:

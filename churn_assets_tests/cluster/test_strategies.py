@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from churn_assets_tests.cluster.conftest import REPLICAS, Release
-from churn_assets_tests.cluster.kubernetes import NAME, CommandError, Namespace
+from churn_assets_tests.cluster.kubernetes import NAME, CommandError, Namespace, wait
 from churn_assets_tests.cluster.rollouts import (
     BOTH,
     CANARY,
@@ -54,6 +54,22 @@ def test_from_rolling_to_canary(release: Release, table: Table) -> None:
         to_rollout(release, release.values | CANARY)
 
 
+def test_a_second_change_supersedes_the_first(release: Release, table: Table) -> None:
+    namespace = release.namespace
+    with nothing_lost(release, table, "two changes at once"):
+        namespace.upgrade(release.values | CANARY | version("first"))
+        wait_phase(namespace, "Paused", 1)
+        first = status(namespace)["currentPodHash"]
+        namespace.upgrade(release.values | CANARY | version("second"))
+        wait_phase(namespace, "Paused", 1)
+        assert status(namespace)["currentPodHash"] != first
+        wait(lambda: not pods_of(namespace, first), lambda: pods_of(namespace, first))
+        rollouts(namespace, "promote", "--full")
+        wait_phase(namespace, "Healthy")
+        namespace.settle(REPLICAS)
+    assert first not in (status(namespace)["currentPodHash"], status(namespace)["stableRS"])
+
+
 def test_a_canary_to_all(release: Release, table: Table) -> None:
     namespace = release.namespace
     shares = {}
@@ -90,7 +106,8 @@ def test_a_canary_that_never_is_ready_is_taken_back(release: Release, table: Tab
     with nothing_lost(release, table, "canary never ready"):
         namespace.upgrade(release.values | CANARY | version("good") | broken)
         wait_phase(namespace, "Degraded")
-        assert "timed out progressing" in status(namespace)["message"]
+        events = namespace.kubectl("get", "events", "--field-selector", "reason=RolloutAborted")
+        assert "timed out progressing" in events
         namespace.upgrade(release.values | CANARY | version("good"))
         wait_phase(namespace, "Healthy")
         namespace.settle(REPLICAS)
