@@ -38,11 +38,16 @@ def _keys_file(path: Path) -> Path:
 
 
 def _id_key_file(path: Path) -> Path:
-    _id_key(path)
+    read_id_key(path)
     return path
 
 
-def _id_key(path: Path) -> bytes:
+def read_id_key(path: Path) -> bytes:
+    """Reads a key of the pseudonyms from its file.
+
+    Raises:
+        ValueError: There is no such file, or the key is too short or too long.
+    """
     key = _read(path).rstrip(b"\r\n")
     if len(key) not in ID_KEY_BYTES:
         low, high = ID_KEY_BYTES[0], ID_KEY_BYTES[-1]
@@ -179,7 +184,9 @@ class ServiceSettings(BaseSettings):
         Raises:
             ValueError: The file has become invalid since the settings were read.
         """
-        return secrets.token_bytes(32) if self.id_key_file is None else _id_key(self.id_key_file)
+        return (
+            secrets.token_bytes(32) if self.id_key_file is None else read_id_key(self.id_key_file)
+        )
 
 
 def load_settings() -> ServiceSettings:

@@ -76,8 +76,10 @@ NaN fulfil neither condition: the measurement is inconclusive.
   failureCondition: len(result) > 0 && result[0] > {{ $limit }}
   consecutiveSuccessLimit: {{ "{{args.successes}}" | quote }}
   failureLimit: {{ .failureLimit }}
-  # More than the deadline has room for: it waits for requests until then.
+  # Both are more than the deadline has room for: it waits for requests until then. An analysis without a
+  # count is refused as a step.
   inconclusiveLimit: {{ add 1 (div .deadlineSeconds .intervalSeconds) }}
+  count: {{ add 1 (div .deadlineSeconds .intervalSeconds) .failureLimit .successes }}
   consecutiveErrorLimit: {{ .consecutiveErrorLimit }}
   provider:
     prometheus: {{- include "churn-service.analysis.prometheus" . | nindent 6 }}
