@@ -25,7 +25,7 @@ from uv import find_uv_bin
 ROOT = Path(__file__).resolve().parent.parent
 CONTAINERS = ROOT / "containers"
 TARGETS = ("runtime", "service", "fetcher")
-PACKAGES = ("bento_fetcher", "prediction_log_shipper")
+PACKAGES = ("bento_fetcher", "prediction_log_sampler", "prediction_log_shipper")
 """Packages of the image `fetcher`."""
 SBOM = "/opt/venv/sbom.cdx.json"
 TOOLS = ("docker", "podman", "buildah")

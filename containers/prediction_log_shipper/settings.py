@@ -8,6 +8,10 @@ from pathlib import Path
 from bento_fetcher.settings import shown
 
 SCHEMES = ("s3", "gs", "file")
+FOLDER_URL = (
+    f"a folder's URL with one of {', '.join(f'{one}://' for one in SCHEMES)}, without a query"
+)
+"""Rule of `is_folder_url`."""
 POSITIVE = re.compile(r"(?=.*[1-9])\d{1,9}(\.\d{1,6})?")
 
 
@@ -39,7 +43,18 @@ class Settings:
         """Returns a field of the pod, as a part of an object's name; the default for no text."""
         path = self.pod_info / name
         text = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
-        return re.sub(r"[^\w.-]|^\.+", "_", text, flags=re.ASCII) or default
+        return object_part(text) or default
+
+
+def object_part(text: str) -> str:
+    """Returns a text as a part of an object's name."""
+    return re.sub(r"[^\w.-]|^\.+", "_", text, flags=re.ASCII)
+
+
+def is_folder_url(url: str) -> bool:
+    """Whether an address is that of a folder of a store."""
+    scheme, _, rest = url.partition("://")
+    return scheme in SCHEMES and bool(rest.strip("/")) and not re.search(r"[?#]", rest)
 
 
 def load_settings(variables: Mapping[str, str]) -> Settings:
@@ -55,14 +70,9 @@ def load_settings(variables: Mapping[str, str]) -> Settings:
     folder, url, pod_info = value("FOLDER"), value("URL"), value("POD_INFO")
     interval, stop = value("INTERVAL", "10"), value("STOP_SECONDS", "20")
     max_bytes = value("MAX_BYTES", str(2**30))
-    scheme, _, rest = url.partition("://")
-    schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
     rules = {
         "FOLDER": (Path(folder).is_absolute(), "the absolute path of the prediction logs"),
-        "URL": (
-            scheme in SCHEMES and rest.strip("/") and not re.search(r"[?#]", rest),
-            f"a folder's URL with one of {schemes}, without a query",
-        ),
+        "URL": (is_folder_url(url), FOLDER_URL),
         "POD_INFO": (Path(pod_info).is_dir() and pod_info, "a folder with the files pod, release"),
         "INTERVAL": (POSITIVE.fullmatch(interval), "seconds above 0"),
         "MAX_BYTES": (re.fullmatch("[1-9][0-9]{0,17}", max_bytes), "a number of bytes above 0"),

@@ -1,4 +1,4 @@
-"""The store that gets the files, of every kind that fsspec knows in the image."""
+"""The store of the files, of every kind that fsspec knows in the image."""
 
 import os
 from pathlib import Path
@@ -55,6 +55,19 @@ class Store:
             self._fs.put_file(str(path), target)
         if (stored := self._size(target)) != size:
             raise IncompleteError(f"the store has {stored} of {size} bytes of {name}")
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files and folders in a folder; none where there is no such folder."""
+        self._fs.invalidate_cache()
+        try:
+            found = self._fs.ls(f"{self._root}/{folder}".rstrip("/"), detail=False)
+        except FileNotFoundError:
+            return []
+        return [path.rstrip("/").rpartition("/")[2] for path in found]
+
+    def read(self, name: str) -> bytes:
+        """Content of a file."""
+        return bytes(self._fs.cat_file(f"{self._root}/{name}"))
 
     def _copy(self, path: Path, target: str) -> None:
         """Copies to a volume: a reader never sees a part, and a power cut leaves none."""
