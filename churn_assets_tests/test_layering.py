@@ -64,6 +64,7 @@ SERVICE_PARTS = {
     "settings": {"access"},
     "observability": {"problems"},
     "inference": {"observability", "problems"},
+    "rescoring": {"settings"},
     "worker": {*HTTP_FREE, "problems", "deadline", "graceful_shutdown", "settings"},
     "http": {*HTTP_FREE, "problems", "deadline", "worker"},
 }

@@ -106,7 +106,7 @@ def start_store(namespace: Namespace, archives: Mapping[str, bytes]) -> Store:
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "binaryData": content}
     )
     command = ["python3", "-m", "http.server", "8000", "--directory", "/data"]
-    start(namespace, "store", command, {"app": "store"}, "archives")
+    start(namespace, "store", command, {"app": "store"}, {"configMap": {"name": "archives"}})
     address = namespace.get("pod", "store")["status"]["podIP"]
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in archives.items()}
     return Store(f"http://{address}:8000", sums)

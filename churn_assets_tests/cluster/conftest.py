@@ -19,6 +19,7 @@ from churn_assets.core.data.validation import validate
 from churn_assets.core.simulation.simulator import Simulator
 from churn_assets_tests.cluster.caller import Caller, Traffic
 from churn_assets_tests.cluster.kubernetes import Namespace, run, secret, wait
+from churn_assets_tests.cluster.log_store import LogStore, log_store
 
 MONTH = "2025-06"
 CUSTOMERS = 500
@@ -41,6 +42,9 @@ class Target:
         gateway_url: Address under which the gateway is reached from here.
         node: Node that may be cut off, with neither the gateway nor the control plane on it, and
             the shell commands that cut it off and bring it back; "" where none may be.
+        volume: Folder that all nodes share, in which everybody may write; "" where there is none.
+        prometheus: Address of a Prometheus that the controller of Argo Rollouts reaches; "" where
+            there is none.
     """
 
     archive: Path = field(default_factory=lambda: Path(_variable("CHURN_CLUSTER_ARCHIVE")))
@@ -53,6 +57,8 @@ class Target:
             os.environ.get("CHURN_CLUSTER_NODE_UP", ""),
         )
     )
+    volume: str = field(default_factory=lambda: os.environ.get("CHURN_CLUSTER_VOLUME", ""))
+    prometheus: str = field(default_factory=lambda: os.environ.get("CHURN_CLUSTER_PROMETHEUS", ""))
 
 
 def _variable(name: str) -> str:
@@ -145,6 +151,14 @@ def release(
     caller = Caller(target.gateway_url, host, token, expected)
     wait(lambda: caller.status(token) == httpx.codes.OK, lambda: namespace.get("httproute"))
     return Release(namespace, caller, entry, values)
+
+
+@pytest.fixture(scope="module")
+def logs(release: Release, target: Target) -> Iterator[LogStore]:
+    if not target.volume:
+        pytest.skip("CHURN_CLUSTER_VOLUME is not set: no folder that all nodes share")
+    with log_store(release.namespace, target.volume) as found:
+        yield found
 
 
 @pytest.fixture

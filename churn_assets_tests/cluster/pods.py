@@ -33,12 +33,12 @@ def start(
     name: str,
     command: list[str],
     labels: Mapping[str, str],
-    config_map: str | None = None,
+    volume: Mapping[str, Any] | None = None,
 ) -> None:
     """Starts a pod of the standard `restricted` and waits until it runs.
 
     Args:
-        config_map: ConfigMap that is mounted at /data.
+        volume: Source of a volume that is mounted at /data, to be read.
     """
     container: dict[str, Any] = {
         "name": "main",
@@ -48,9 +48,9 @@ def start(
         "securityContext": RESTRICTED,
     }
     volumes = []
-    if config_map:
+    if volume:
         container["volumeMounts"] = [{"name": "data", "mountPath": "/data", "readOnly": True}]
-        volumes.append({"name": "data", "configMap": {"name": config_map}})
+        volumes.append({"name": "data", **volume})
     spec = {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 0,

@@ -9,6 +9,7 @@ import pytest
 
 from churn_assets_tests.cluster.archives import DEGRADED, FAULTS, Store, faulty, start_store
 from churn_assets_tests.cluster.conftest import REPLICAS, Release, Target
+from churn_assets_tests.cluster.log_store import LogStore
 from churn_assets_tests.cluster.rollouts import (
     CANARY,
     WEIGHTS,
@@ -39,20 +40,22 @@ def store(release: Release, target: Target) -> Store:
 
 
 @pytest.fixture(scope="module")
-def judged(release: Release, store: Store) -> Values:
-    """Values of a release whose canaries Prometheus judges every few seconds."""
-    address = os.environ.get("CHURN_CLUSTER_PROMETHEUS")
-    if not address:
+def judged(release: Release, store: Store, logs: LogStore, target: Target) -> Values:
+    """Values of a release whose canaries are judged every few seconds."""
+    if not target.prometheus:
         pytest.skip("CHURN_CLUSTER_PROMETHEUS is not set: no address that Argo Rollouts reaches")
     steps = [{"weight": weight, "pauseSeconds": 0} for weight in WEIGHTS]
-    values = release.values | CANARY | store.values("good") | {
+    values = release.values | CANARY | store.values("good") | logs.values | {
         "strategy.canary.steps": steps,
         "analysis.enabled": True,
-        "analysis.prometheus.address": address,
+        "analysis.prometheus.address": target.prometheus,
         "analysis.intervalSeconds": 5,
         "analysis.windowSeconds": 30,
         "analysis.minRequests": 50,
         "analysis.deadlineSeconds": 600,
+        "analysis.rescoring.enabled": True,
+        "analysis.rescoring.requests": 200,
+        "analysis.rescoring.timeoutSeconds": 120,
         "metrics.serviceMonitor.enabled": True,
         "metrics.serviceMonitor.interval": "5s",
         "metrics.serviceMonitor.scrapeTimeout": "4s",
@@ -75,6 +78,7 @@ def test_a_good_canary_is_never_taken_back(
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
+        ("wrong", "answers-are-of-the-model"),
         ("errors", "error-share"),
         ("slow", "p99-seconds|p99-ratio"),
         (DEGRADED, "degraded-share"),
