@@ -22,10 +22,14 @@ SUFFIXES = (".jsonl", ".jsonl.gz")
 """Suffixes of log files: as written by the service, and compressed to save space."""
 ENDED = ".ended.json"
 """End of the name of a file that has the last prediction of a process that has ended."""
+RUNNING = ".running.json"
+"""The same of a process that ran when the file was stored."""
 NAME = re.compile(r"predictions\..+\.\d+\.(?P<start>\d{20})\.\d+\.jsonl(\.gz)?")
 """File name by the service: host, process, start (UTC, to the microsecond) and number."""
 
 BLOCK_BYTES = 8 * 2**20
+SILENCE = timedelta(hours=1)
+"""Age of the last sign of a process after which its pod is lost, with what it had not shipped."""
 CLOCK_SLACK = timedelta(days=1)
 """The clock of a file's disk may be behind the service's clock by this much."""
 
@@ -67,18 +71,29 @@ def read_lines(
             raise PredictionLogError(f"{name} cannot be decompressed: {error}") from error
 
 
-def read_ends(folder: UPath, since: datetime | None = None) -> tuple[list[ProcessEnd], list[str]]:
+def read_ends(
+    folder: UPath, since: datetime | None = None, now: datetime | None = None
+) -> tuple[list[ProcessEnd], list[str]]:
     """Reads the ends of processes below a folder, and the names of those that are damaged.
 
-    An end is stored after the lines of its process: read the ends before the lines.
+    An end is stored after the lines of its process: read the ends before the lines. A process that
+    has given no sign for an hour has ended, too, with the volume of its pod.
 
     Args:
         folder: Folder of the logs; there are no ends where it does not exist.
         since: Files last modified before this time, less `CLOCK_SLACK`, are skipped.
+        now: The present by default.
     """
+    silent = (now or datetime.now(UTC)) - SILENCE
     ends, damaged = [], []
-    for path, name in _find(folder, (ENDED,)):
-        if since is None or _modified(path) >= since - CLOCK_SLACK:
+    # In this order: of two with the same process, `completeness` takes the last.
+    for suffix in (RUNNING, ENDED):
+        for path, name in _find(folder, (suffix,)):
+            modified = _modified(path)
+            if since is not None and modified < since - CLOCK_SLACK:
+                continue
+            if suffix == RUNNING and modified > silent:
+                continue
             end = parse_end(name, path.read_bytes())
             damaged += [name] if end is None else []
             ends += [] if end is None else [end]

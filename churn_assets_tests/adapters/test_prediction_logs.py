@@ -201,6 +201,27 @@ def test_ends_of_processes_are_read_from_any_subfolder(tmp_path: Path) -> None:
     assert read_ends(UPath(tmp_path / "nowhere")) == ([], [])
 
 
+@pytest.mark.parametrize(("minutes", "found"), [(59, []), (61, [31]), (0, [])])
+def test_a_process_without_a_sign_for_an_hour_has_ended(
+    tmp_path: Path, minutes: int, found: list[int]
+) -> None:
+    file = tmp_path / "churn/pod-1/predictions.pod-1.7.20260301120000000000.running.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'{{"last_prediction_id":"{"a" * 16}-0000001f","time":1772366400.25}}   ')
+    now = datetime.now(UTC) + timedelta(minutes=minutes)
+    ends, damaged = read_ends(UPath(tmp_path), now=now)
+    assert ([end.last for end in ends], damaged) == (found, [])
+
+
+def test_the_end_of_a_process_comes_after_its_last_sign(tmp_path: Path) -> None:
+    for kind, number in (("ended", "2f"), ("running", "1f")):
+        file = tmp_path / f"predictions.pod-1.7.20260301120000000000.{kind}.json"
+        last = f'{{"last_prediction_id":"{"a" * 16}-000000{number}","time":1772366400.25}}'
+        file.write_text(last)
+    ends, _ = read_ends(UPath(tmp_path), now=datetime.now(UTC) + timedelta(hours=2))
+    assert [end.last for end in ends] == [31, 47]
+
+
 def test_lines_across_blocks_are_complete(tmp_path: Path) -> None:
     lines = [b"x" * 999 for _ in range(BLOCK_BYTES // 1_000 + 10)]
     (tmp_path / "a.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))

@@ -11,6 +11,7 @@ from churn_service.observability.line_files import LineFiles
 from prediction_log_shipper.settings import Settings, load_settings
 from prediction_log_shipper.shipper import Shipper
 from prediction_log_shipper.store import Store
+from prediction_log_shipper.volume import RUNNING
 
 
 class Writer:
@@ -76,7 +77,9 @@ class PodVolume:
         return sorted(path.name for path in self.log.glob("*/*"))
 
     def stored(self) -> list[Path]:
-        return sorted(path for path in self.store.rglob("*") if path.is_file())
+        """Files in the store, without the last predictions of processes that run."""
+        files = [path for path in self.store.rglob("*") if path.is_file()]
+        return sorted(path for path in files if not path.name.endswith(RUNNING))
 
     def stored_ids(self) -> Counter[str]:
         """Prediction ids of the lines in the store, and how often each is there."""

@@ -144,6 +144,20 @@ def test_the_end_of_a_process_is_shipped_after_its_last_file(pod: PodVolume) -> 
     assert pod.waiting() == []
 
 
+def test_the_last_prediction_of_a_running_process_is_in_the_store(pod: PodVolume) -> None:
+    writer, shipper = pod.writer(), pod.shipper()
+    for number in ("00000001", "00000003"):
+        writer.write(2)
+        shipper.ship()
+        (sign,) = pod.store.rglob("*.running.json")
+        assert json.loads(sign.read_bytes())["last_prediction_id"] == f"{'a' * 16}-{number}"
+    before = sign.stat().st_mtime_ns
+    shipper.ship()
+    assert sign.stat().st_mtime_ns == before
+    assert pod.counts()["shipped"] == 0
+    writer.end()
+
+
 def test_a_file_that_a_process_has_only_created_is_left(pod: PodVolume) -> None:
     writer = pod.writer()
     writer.write()

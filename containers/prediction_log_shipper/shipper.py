@@ -16,6 +16,7 @@ from prediction_log_shipper.settings import Settings
 from prediction_log_shipper.store import Store
 from prediction_log_shipper.volume import (
     ENDED,
+    RUNNING,
     Process,
     find_processes,
     is_closed,
@@ -46,6 +47,7 @@ class Shipper:
         # Of the file that is being stored: the other thread must not remove it.
         self._lock, self._storing = threading.Lock(), Path()
         self._failures, self._end = 0, 0.0
+        self._running: dict[str, bytes] = {}
 
     def run(self) -> int:
         """Ships until `stop` is called, then what is left; returns the exit code."""
@@ -69,7 +71,11 @@ class Shipper:
         """
         failed = False
         for process in find_processes(self._settings.folder):
-            if not (self._ship_files(process, open_files) and self._ship_end(process)):
+            if not (
+                self._ship_files(process, open_files)
+                and self._ship_running(process)
+                and self._ship_end(process)
+            ):
                 failed = True
         self._failures = self._failures + 1 if failed else 0
         self._report()
@@ -107,6 +113,19 @@ class Shipper:
             process.files.remove(path)
         return True
 
+    def _ship_running(self, process: Process) -> bool:
+        """Stores the last prediction of a process that runs, where it is another one."""
+        if process.last is None or process.ended:
+            return True
+        last = process.last.read_bytes()
+        if last == self._running.get(process.name):
+            return True
+        name = process.name + RUNNING
+        if not self._stored(process.last, process.contract, name, remove=False, replace=True):
+            return False
+        self._running[process.name] = last
+        return True
+
     def _ship_end(self, process: Process) -> bool:
         """Ships the last prediction of a process that has ended, after all of its files."""
         if process.last is None or not process.ended or process.files:
@@ -114,8 +133,14 @@ class Shipper:
         name = process.name + ENDED
         return self._stored(process.last, process.contract, name, remove=True)
 
-    def _stored(self, path: Path, contract: str, name: str, *, remove: bool) -> bool:
-        """Stores a file, then removes it; returns whether that succeeded."""
+    def _stored(
+        self, path: Path, contract: str, name: str, *, remove: bool, replace: bool = False
+    ) -> bool:
+        """Stores a file, then removes it; returns whether that succeeded.
+
+        Args:
+            replace: Whether the file is one that changes: it is neither counted nor logged.
+        """
         settings, begin = self._settings, monotonic()
         release = settings.pod_field("release", "unknown")
         pod = settings.pod_field("pod", name.split(".")[1])
@@ -126,7 +151,7 @@ class Shipper:
                 with deadline(UPLOAD_SECONDS):
                     if self._end:
                         self._shorten_attempt()
-                    self._store.put(path, target)
+                    self._store.put(path, target, replace=replace)
             except FileNotFoundError:
                 if not path.exists():
                     return True  # Dropped before this attempt.
@@ -138,6 +163,8 @@ class Shipper:
                 return self._failed(path, target, reason(error))
             if remove:
                 path.unlink(missing_ok=True)
+        if replace:
+            return True
         self._counts.shipped += 1
         self._counts.shipped_bytes += size
         seconds = round(monotonic() - begin, 3)

@@ -40,14 +40,17 @@ class Store:
         )
         self._root = self._fs._strip_protocol(url).rstrip("/")
 
-    def put(self, path: Path, name: str) -> None:
+    def put(self, path: Path, name: str, *, replace: bool = False) -> None:
         """Stores a file under a name, unless the store has it already.
+
+        Args:
+            replace: Whether the file may have changed since, at the same size.
 
         Raises:
             Exception: The store does not have the whole file; the stores share no base class.
         """
         target, size = f"{self._root}/{name}", path.stat().st_size
-        if self._size(target) == size:
+        if not replace and self._size(target) == size:
             return
         if self._scheme == "file":
             self._copy(path, target)

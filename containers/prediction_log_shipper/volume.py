@@ -19,6 +19,8 @@ LINES = re.compile(rf"{PROCESS}\.\d{{6,}}\.jsonl")
 LAST = re.compile(rf"{PROCESS}\.last\.json")
 ENDED = ".ended.json"
 """End of the name under which a process's last prediction is stored: the process has ended."""
+RUNNING = ".running.json"
+"""The same while the process runs; it is all that is left of a volume that is lost."""
 
 BLOCK_BYTES = 2**20
 
