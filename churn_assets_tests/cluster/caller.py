@@ -31,6 +31,7 @@ class Traffic:
         lost_at: When these requests were sent, in seconds since the start.
         wrong: Number of answers with another probability than the model's.
         versions: Number of answers by the version of their model.
+        ids: Ids of the predictions that were answered.
         seconds: Time of each answered request.
     """
 
@@ -38,6 +39,7 @@ class Traffic:
     lost_at: list[float] = field(default_factory=list)
     wrong: int = 0
     versions: Counter[str] = field(default_factory=Counter)
+    ids: set[str] = field(default_factory=set)
     seconds: list[float] = field(default_factory=list)
 
     @property
@@ -122,6 +124,7 @@ class Caller:
         answer = response.json()
         traffic.wrong += answer["churn_probability"] != probability
         traffic.versions[answer["model_version"]] += 1
+        traffic.ids.add(answer["prediction_id"])
 
     def status(self, key: str) -> int:
         """Status of one request with a key, over a new connection."""

@@ -70,6 +70,26 @@ class Namespace:
 
         wait(is_settled, lambda: self.kubectl("get", "pods", "--output", "wide"))
 
+    def drain(self, replicas: int) -> None:
+        """Drains a node of the release's pods and waits until they run elsewhere."""
+        node = self.pods()[0]["spec"]["nodeName"]
+        options = ["--ignore-daemonsets", "--delete-emptydir-data", f"--pod-selector={PODS}"]
+        try:
+            run("kubectl", "drain", node, *options, "--timeout=180s")
+            self.settle(replicas)
+        finally:
+            run("kubectl", "uncordon", node)
+
+    def evict(self, pod: str) -> None:
+        """Evicts a pod by the API, as a drain does."""
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": self.name},
+        }
+        path = f"/api/v1/namespaces/{self.name}/pods/{pod}/eviction"
+        run("kubectl", "create", "--raw", path, "--filename", "-", text=json.dumps(eviction))
+
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
     return any(

@@ -9,6 +9,7 @@ from churn_assets_tests.cluster.kubernetes import Namespace, run, secret
 from churn_assets_tests.cluster.pods import start
 
 CLAIM, READER, ID_KEY = "predictions", "log-reader", "churn-id-key"
+FILE_SECONDS, INTERVAL = 5, 1
 KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -23,11 +24,11 @@ class LogStore:
         """Values of a release that ships every file within a few seconds."""
         return {
             "idKey.existingSecret": ID_KEY,
-            "predictionLog.fileSeconds": 5,
+            "predictionLog.fileSeconds": FILE_SECONDS,
             "predictionLog.shipping.enabled": True,
             "predictionLog.shipping.url": f"file:///predictions/{self.namespace.name}",
             "predictionLog.shipping.existingClaim": CLAIM,
-            "predictionLog.shipping.intervalSeconds": 1,
+            "predictionLog.shipping.intervalSeconds": INTERVAL,
         }
 
     def download(self, folder: Path) -> Path:

@@ -6,7 +6,7 @@ import pytest
 
 from churn_assets_tests.cluster.caller import Traffic
 from churn_assets_tests.cluster.conftest import REPLICAS, Release, api_key, keys_secret
-from churn_assets_tests.cluster.kubernetes import NAME, PODS, run, wait
+from churn_assets_tests.cluster.kubernetes import NAME, wait
 
 pytestmark = pytest.mark.cluster
 
@@ -66,15 +66,8 @@ def test_during_a_rotation_of_keys(release: Release, table: Table) -> None:
 
 
 def test_while_a_node_is_drained(release: Release, table: Table) -> None:
-    namespace = release.namespace
-    node = namespace.get("pods", "--selector", PODS)["items"][0]["spec"]["nodeName"]
-    drain = ["--ignore-daemonsets", "--delete-emptydir-data", f"--pod-selector={PODS}"]
-    try:
-        with release.caller.calling() as traffic:
-            run("kubectl", "drain", node, *drain, "--timeout=180s")
-            namespace.settle(REPLICAS)
-    finally:
-        run("kubectl", "uncordon", node)
+    with release.caller.calling() as traffic:
+        release.namespace.drain(REPLICAS)
     table("kubectl drain", traffic)
     judge(traffic)
 
