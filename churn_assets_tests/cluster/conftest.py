@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,14 +18,14 @@ from churn_assets.core.data.features import requests
 from churn_assets.core.data.validation import validate
 from churn_assets.core.simulation.simulator import Simulator
 from churn_assets_tests.cluster.caller import Caller, Traffic
-from churn_assets_tests.cluster.kubernetes import Namespace, run, secret, wait
+from churn_assets_tests.cluster.kubernetes import NAME, Namespace, run, secret, wait
 from churn_assets_tests.cluster.log_store import LogStore, log_store
 
 MONTH = "2025-06"
 CUSTOMERS = 500
 HOST = "churn.example.com"
 KEYS = "churn-keys"
-REPLICAS = 2
+REPLICAS, MOST_PODS = 2, 4
 
 GATEWAY_PORT = int(os.environ.get("CHURN_CLUSTER_GATEWAY_PORT", "8000"))
 
@@ -151,6 +151,22 @@ def release(
     caller = Caller(target.gateway_url, host, token, expected)
     wait(lambda: caller.status(token) == httpx.codes.OK, lambda: namespace.get("httproute"))
     return Release(namespace, caller, entry, values)
+
+
+def scale_up_and_down(namespace: Namespace, values: Mapping[str, object]) -> None:
+    """Lets the autoscaler add pods under traffic, and then remove them."""
+    scaled = {
+        "autoscaling.enabled": True,
+        "autoscaling.minReplicas": REPLICAS,
+        "autoscaling.maxReplicas": MOST_PODS,
+        "autoscaling.targetCPUUtilizationPercentage": 10,
+        "autoscaling.behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+    }
+    namespace.upgrade({**values, **scaled})
+    namespace.settle(MOST_PODS)
+    to_fewest = f'{{"spec":{{"maxReplicas":{REPLICAS}}}}}'
+    namespace.kubectl("patch", "hpa", NAME, "--patch", to_fewest)
+    namespace.settle(REPLICAS)
 
 
 @pytest.fixture(scope="module")

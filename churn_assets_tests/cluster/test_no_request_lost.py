@@ -5,8 +5,14 @@ from collections.abc import Callable
 import pytest
 
 from churn_assets_tests.cluster.caller import Traffic
-from churn_assets_tests.cluster.conftest import REPLICAS, Release, api_key, keys_secret
-from churn_assets_tests.cluster.kubernetes import NAME, wait
+from churn_assets_tests.cluster.conftest import (
+    REPLICAS,
+    Release,
+    api_key,
+    keys_secret,
+    scale_up_and_down,
+)
+from churn_assets_tests.cluster.kubernetes import wait
 
 pytestmark = pytest.mark.cluster
 
@@ -15,8 +21,6 @@ Table = Callable[[str, Traffic], None]
 OK, UNAUTHORIZED = 200, 401
 IN_A_ROW = 20
 """Answers in a row after which every pod has a key."""
-
-MOST_PODS = 4
 
 
 def judge(traffic: Traffic) -> None:
@@ -83,21 +87,9 @@ def test_while_pods_are_deleted(release: Release, table: Table) -> None:
 
 
 def test_while_the_autoscaler_adds_and_removes_pods(release: Release, table: Table) -> None:
-    namespace = release.namespace
-    scaled = {
-        "autoscaling.enabled": True,
-        "autoscaling.minReplicas": REPLICAS,
-        "autoscaling.maxReplicas": MOST_PODS,
-        "autoscaling.targetCPUUtilizationPercentage": 10,
-        "autoscaling.behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
-    }
-    up_to_most = f'{{"spec":{{"maxReplicas":{REPLICAS}}}}}'
     with release.caller.calling() as traffic:
-        namespace.upgrade(release.values | scaled)
-        namespace.settle(MOST_PODS)
-        namespace.kubectl("patch", "hpa", NAME, "--patch", up_to_most)
-        namespace.settle(REPLICAS)
+        scale_up_and_down(release.namespace, release.values)
     table("autoscaling up and down", traffic)
     judge(traffic)
-    namespace.upgrade(release.values)
-    namespace.settle(REPLICAS)
+    release.namespace.upgrade(release.values)
+    release.namespace.settle(REPLICAS)

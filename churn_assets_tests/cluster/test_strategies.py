@@ -5,7 +5,7 @@ from time import monotonic
 import httpx
 import pytest
 
-from churn_assets_tests.cluster.conftest import REPLICAS, Release
+from churn_assets_tests.cluster.conftest import REPLICAS, Release, scale_up_and_down
 from churn_assets_tests.cluster.kubernetes import NAME, CommandError, Namespace, wait
 from churn_assets_tests.cluster.rollouts import (
     BOTH,
@@ -134,6 +134,14 @@ def test_the_header_reaches_the_canary_and_an_abort_takes_it_back(
         assert len(pods_of(namespace, stable)) == REPLICAS
         namespace.upgrade(release.values | CANARY | version("good"))
         wait_phase(namespace, "Healthy")
+
+
+def test_the_autoscaler_scales_a_rollout(release: Release, table: Table) -> None:
+    values = release.values | CANARY | version("good")
+    with nothing_lost(release, table, "autoscaling of a Rollout"):
+        scale_up_and_down(release.namespace, values)
+    release.namespace.upgrade(values)
+    release.namespace.settle(REPLICAS)
 
 
 def test_from_canary_to_blue_green_and_a_switch_and_back(release: Release, table: Table) -> None:
