@@ -82,7 +82,7 @@ def main() -> None:
             serving(str(archive), scratch / "home", settings=settings) as url,
         ):
             outside = psutil.Process().children(recursive=True)
-            targets = [Target(POD, pod_url, single, large), Target(OUTSIDE, url, single, large)]
+            targets = Target(POD, pod_url, single, large), Target(OUTSIDE, url, single, large)
             memory = {"at rest": memory_of(namespace, outside)}
             speed = measure(targets, options.rounds, options.seconds)
             memory["after requests for one customer"] = memory_of(namespace, outside)
@@ -111,22 +111,25 @@ def write_requests(scratch: Path, key: str) -> tuple[Path, Path]:
     return files[0], files[1]
 
 
+def values_of(keys: Path) -> dict[str, object]:
+    """Values of a release with one pod that nothing limits."""
+    return {
+        "auth": json.loads(keys.read_text(encoding="utf-8")),
+        "replicaCount": 1,
+        "service.type": "NodePort",
+        "networkPolicy.enabled": False,
+        "config.rateLimit": NO_LIMIT,
+        "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "2Gi"}},
+    }
+
+
 @contextmanager
 def release(keys: Path) -> Iterator[tuple[Namespace, str]]:
     """Installs the chart with one pod in a namespace of its own; the URL leads to the pod."""
     namespace = Namespace(f"churn-bench-{secrets.token_hex(4)}")
     run("kubectl", "create", "namespace", namespace.name)
     try:
-        namespace.upgrade(
-            {
-                "auth": json.loads(keys.read_text(encoding="utf-8")),
-                "replicaCount": 1,
-                "service.type": "NodePort",
-                "networkPolicy.enabled": False,
-                "config.rateLimit": NO_LIMIT,
-                "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "2Gi"}},
-            }
-        )
+        namespace.upgrade(values_of(keys))
         [node] = {pod["status"]["hostIP"] for pod in namespace.pods()}
         [port] = namespace.get("service", NAME)["spec"]["ports"]
         url = f"http://{node}:{port['nodePort']}"
@@ -136,27 +139,31 @@ def release(keys: Path) -> Iterator[tuple[Namespace, str]]:
         run("kubectl", "delete", "namespace", namespace.name)
 
 
-def measure(targets: Sequence[Target], rounds: int, seconds: float) -> pd.DataFrame:
-    """Puts the services under load by turns; medians over the rounds."""
+def measure(targets: tuple[Target, Target], rounds: int, seconds: float) -> pd.DataFrame:
+    """Puts two services under load by turns; medians over the rounds, and ratios of the turns."""
     cells = defaultdict(list)
-    for _ in range(rounds):
+    for turn in range(rounds):
         for connections in CONNECTIONS:
-            for target in targets:
+            # Also the order by turns: the first one may find the machine in another state.
+            for target in targets if turn % 2 else reversed(targets):
                 found = load(target.url, target.single, connections, seconds)
                 cells[target.name, connections].append(found)
-    return pd.DataFrame([_row(cells, connections) for connections in CONNECTIONS])
+    names = tuple(target.name for target in targets)
+    return pd.DataFrame([_row(cells, names, connections) for connections in CONNECTIONS])
 
 
-def _row(cells: dict[tuple[str, int], list[dict[str, float]]], connections: int) -> dict[str, Any]:
+def _row(
+    cells: dict[tuple[str, int], list[dict[str, float]]], names: Sequence[str], connections: int
+) -> dict[str, Any]:
     row: dict[str, Any] = {"connections": connections}
     for quantity, scale in (("rate", 1.0), ("p99", 1_000.0)):
         values = {
-            name: [scale * cell[quantity] for cell in cells[name, connections]]
-            for name in (POD, OUTSIDE)
+            name: [scale * cell[quantity] for cell in cells[name, connections]] for name in names
         }
-        row |= {f"{quantity}, {name}": round(statistics.median(values[name]), 1) for name in values}
-        ratios = [pod / outside for pod, outside in zip(*values.values(), strict=True)]
-        row[f"{quantity}, ratio"] = round(statistics.median(ratios), 2)
+        row |= {f"{quantity}, {name}": round(statistics.median(values[name]), 1) for name in names}
+        ratios = [one / other for one, other in zip(*values.values(), strict=True)]
+        row[f"{quantity}, ratio"] = round(statistics.median(ratios), 3)
+        row[f"{quantity}, ratios"] = f"{min(ratios):.2f} to {max(ratios):.2f}"
     return row
 
 

@@ -1,0 +1,44 @@
+"""What shipping the prediction log costs a pod of the chart, in requests a second.
+
+    python -m benchmarks.shipping [--seconds 15] [--rounds 6]
+
+Needs the environment of `make test-cluster`, see docs/deployment.md. Two pods take turns, one of
+them with the sidecar, which ships a file every five seconds to a volume, so that each turn has
+several. See `benchmarks/README.md`.
+"""
+
+import argparse
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.pod import Target, measure, release, values_of, write_requests
+from benchmarks.serving_peers.catalogue import new_key
+from churn_assets_tests.cluster.log_store import log_store
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15.0, help="duration of one measurement")
+    parser.add_argument("--rounds", type=int, default=6)
+    options = parser.parse_args()
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, ", end="")
+    print(f"load {os.getloadavg()[0]:.2f}", flush=True)
+    with TemporaryDirectory(prefix="churn-shipping-") as folder:
+        keys = Path(folder, "keys.json")
+        files = write_requests(Path(folder), new_key(keys))
+        with (
+            release(keys) as (_, url),
+            release(keys) as (namespace, shipping_url),
+            log_store(namespace, os.environ["CHURN_CLUSTER_VOLUME"]) as store,
+        ):
+            namespace.upgrade(values_of(keys) | store.values)
+            namespace.settle(1)
+            targets = Target("shipping", shipping_url, *files), Target("alone", url, *files)
+            speed = measure(targets, options.rounds, options.seconds)
+    print(f"\n{speed.T.to_string(header=False)}")
+
+
+if __name__ == "__main__":
+    main()
