@@ -44,8 +44,9 @@ def definitions(platform: Platform) -> dg.Definitions:
         minimum_interval_seconds=platform.settings.automation.interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Reports failed checks, failed runs, failed freshness policies, and decisions about "
-            "the champion: one alert per incident, and a message when the incident is over."
+            "Reports failed checks, failed runs, failed freshness policies, challengers that wait "
+            "for approval, and decisions about the champion: one alert per incident, and a message "
+            "when the incident is over."
         ),
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -74,7 +75,14 @@ def new_messages(
     Args:
         cursor: Cursor of the last tick; None on the first tick.
     """
-    observer = Observer(instance, platform.settings.alerts.ui_url, _policies(platform), graph)
+    settings = platform.settings
+    observer = Observer(
+        instance,
+        settings.alerts.ui_url,
+        _policies(platform),
+        graph,
+        manual=settings.promotion.approval == "manual",
+    )
     upto = end(instance)
     if cursor is None:
         history = read_all(instance, upto, STATES)

@@ -18,7 +18,7 @@ from churn_assets.defs.automation import deadlines
 from churn_assets.defs.platform.check_records import is_judged
 from churn_assets.defs.platform.dagster_internals import BaseAssetGraph
 
-PROMOTED, REASONS = "promoted_model", "retraining_reasons"
+PROMOTED, REASONS, REPORT = "promoted_model", "retraining_reasons", "evaluation_report"
 MOVES = ("promotion", "rollback")
 MAX_TEXT, MAX_VALUE = 800, 100
 """Maximum number of characters of a text, and of a value in metadata."""
@@ -33,12 +33,14 @@ class Observer:
         ui: URL of the Dagster webserver.
         policies: Descriptions of the freshness policies, by asset.
         graph: Asset graph of the platform.
+        manual: Whether a person must approve every promotion.
     """
 
     instance: DagsterInstance
     ui: str
     policies: Mapping[str, str]
     graph: BaseAssetGraph[Any]
+    manual: bool = False
 
     def observe(self, event: Event) -> Iterator[Observation]:
         """Yields the observations in one event."""
@@ -133,6 +135,8 @@ class Observer:
         link = self._asset(event.asset_key, "view=overview")
         if entry.step_key:
             yield _well(entry.step_key, event.partition, link, seen)
+        if self.manual and asset in (REPORT, PROMOTED):
+            yield from self._approval(event, seen)
         for action, title, text in _decisions(asset, event):
             yield Observation(
                 **seen,
@@ -145,6 +149,34 @@ class Observer:
                 link=link,
                 runbook=runbooks.of_decision(action),
             )
+
+    def _approval(
+        self, event: dg.AssetMaterialization, seen: Mapping[str, Any]
+    ) -> Iterator[Observation]:
+        """Yields whether a challenger waits: nothing promotes it before a person decides."""
+        key = dg.AssetKey(PROMOTED)
+        promoted = event.asset_key == key
+        latest = self.instance.get_latest_materialization_event(key)
+        champion = _version(latest.asset_materialization if latest else None)
+        challenger = _version(event)
+        if challenger == champion and not promoted:
+            return
+        text = (
+            f"Version {challenger} is evaluated, and the champion is version {champion}. "
+            "Promotions are approved by a person: materialise promoted_model with the run config "
+            "`approved_by` and `reason`."
+        )
+        yield Observation(
+            **seen,
+            key=f"approval:{PROMOTED}",
+            kind="decision",
+            state="well" if promoted else "failing",
+            title="a challenger waits for approval",
+            text=f"The champion is version {champion}." if promoted else text,
+            numbers={"challenger": challenger, "champion": champion},
+            link=self._asset(key, "view=overview"),
+            runbook=runbooks.of_check(PROMOTED, "challenger_earned_promotion"),
+        )
 
     def _failed_run(self, entry: EventLogEntry, seen: Mapping[str, Any]) -> Iterator[Observation]:
         run = self.instance.get_run_by_id(entry.run_id)
@@ -199,6 +231,11 @@ def _decisions(asset: str, event: dg.AssetMaterialization) -> Iterator[tuple[str
         yield str(action), f"{action} of the champion", text
     if asset == REASONS:
         yield "retraining", "the model is to be trained again", event.description or ""
+
+
+def _version(event: dg.AssetMaterialization | None) -> str:
+    version = event.metadata.get("model_version") if event else None
+    return str(version.value) if version else "none"
 
 
 def _numbers(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, Number]:

@@ -26,10 +26,13 @@ BROKEN = [{"age": "17"}] * 10
 class Watched:
     """A graph with its sensor, and the cursor that Dagster keeps for the sensor."""
 
-    def __init__(self, home: Path, **settings: Any) -> None:
+    def __init__(self, home: Path, *, approval: str = "auto", **settings: Any) -> None:
         self.file = home / "customers.csv"
         self.graph: Graph = from_files(
-            home, self.file, alerts={"ui_url": UI, "retries": 0, **settings}
+            home,
+            self.file,
+            alerts={"ui_url": UI, "retries": 0, **settings},
+            promotion={"approval": approval},
         )
         self.cursor: str | None = None
 
@@ -361,6 +364,44 @@ def test_decisions_are_reported(
 
 def test_a_champion_that_stays_is_not_reported(watched: Watched, hook: Received) -> None:
     watched.report(dg.AssetMaterialization("promoted_model", metadata={"action": "kept"}))
+    watched.tick()
+    assert hook.accepted == []
+
+
+def evaluated(version: str) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization("evaluation_report", metadata={"model_version": version})
+
+
+def decided(version: str) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization("promoted_model", metadata={"model_version": version})
+
+
+def test_a_challenger_that_waits_for_a_person_is_reported_until_the_decision(
+    tmp_path: Path, hook: Received
+) -> None:
+    watched = Watched(tmp_path, approval="manual", webhook=SecretStr(hook.url))
+    watched.tick()
+    for event in (decided("3"), evaluated("4"), evaluated("4"), decided("4"), evaluated("4")):
+        watched.report(event)
+        watched.tick()
+    title = "a challenger waits for approval"
+    assert hook.headlines == [f"ALERT: {title}", f"RECOVERED: {title}"]
+    alert = hook.accepted[0]["text"]
+    assert "Version 4 is evaluated, and the champion is version 3." in alert
+    assert "`approved_by` and `reason`" in alert
+    assert watched.open == set()
+
+
+def test_the_first_challenger_waits_too(tmp_path: Path, hook: Received) -> None:
+    watched = Watched(tmp_path, approval="manual", webhook=SecretStr(hook.url))
+    watched.tick()
+    watched.report(evaluated("1"))
+    watched.tick()
+    assert "the champion is version none" in hook.accepted[0]["text"]
+
+
+def test_where_the_policy_decides_nobody_waits(watched: Watched, hook: Received) -> None:
+    watched.report(evaluated("4"))
     watched.tick()
     assert hook.accepted == []
 
