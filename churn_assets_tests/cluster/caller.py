@@ -1,6 +1,7 @@
 """Steady traffic through the gateway, each answer compared with the model's own."""
 
 import asyncio
+import random
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,15 +102,14 @@ class Caller:
                     if ended.is_set() and number >= fewest:
                         return
                     await asyncio.sleep(max(0.0, began + number / RATE - perf_counter()))
-                    tasks.create_task(self._send(traffic, clients[number % 2], number, began))
+                    tasks.create_task(self._send(traffic, clients[number % 2], began))
 
     def _client(self, limits: httpx.Limits) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, verify=False, limits=limits)
 
-    async def _send(
-        self, traffic: Traffic, client: httpx.AsyncClient, number: int, began: float
-    ) -> None:
-        customer, probability = self.expected[number % len(self.expected)]
+    async def _send(self, traffic: Traffic, client: httpx.AsyncClient, began: float) -> None:
+        # At random: a gateway that divides by turns would send some customers to one version only.
+        customer, probability = random.choice(self.expected)
         headers = {"Host": self.host, "X-API-Key": self.key}
         sent = perf_counter()
         try:

@@ -2,6 +2,8 @@
 
 The sensor reads the event log from the position where it stopped. Its first tick starts at the end
 of the log, and reports the checks and freshness policies that fail at that time, not the history.
+On a database server each tick reads up to the end that the tick before has seen: an event that is
+committed after one with a higher id has an interval of the sensor to appear.
 """
 
 import json
@@ -15,7 +17,14 @@ from pydantic import Field
 from churn_assets.adapters.alerts import DeliveryError, channels, deliver
 from churn_assets.contracts.contract import Frozen
 from churn_assets.core.monitoring.incidents import Message, Observation, latest, update
-from churn_assets.defs.alerting.event_log import STATES, end, read, read_all, undecided
+from churn_assets.defs.alerting.event_log import (
+    STATES,
+    commits_in_order,
+    end,
+    read,
+    read_all,
+    undecided,
+)
 from churn_assets.defs.alerting.incidents import Observer
 from churn_assets.defs.automation.freshness import describe, freshness_policies
 from churn_assets.defs.platform.dagster_internals import BaseAssetGraph
@@ -28,11 +37,13 @@ class AlertCursor(Frozen):
     """Position in the event log, and the incidents that are open there.
 
     Attributes:
-        after: Storage id of the last event that was handled.
+        after: Storage id of the last event that was handled; None before the first one.
+        seen: Storage id of the last event at the last tick.
         incidents: Open incidents by key.
     """
 
-    after: int
+    after: int | None
+    seen: int | None = None
     incidents: dict[str, Observation] = Field(default_factory=dict)
 
 
@@ -83,13 +94,17 @@ def new_messages(
         graph,
         manual=settings.promotion.approval == "manual",
     )
-    upto = end(instance)
-    if cursor is None:
+    newest = end(instance)
+    upto = newest if commits_in_order(instance) else cursor.seen if cursor else None
+    if upto is None:
+        unread = cursor or AlertCursor(after=None)
+        return [], unread.model_copy(update={"seen": newest})
+    if cursor is None or cursor.after is None:
         history = read_all(instance, upto, STATES)
         messages, incidents = update(
             {}, latest(found for event in history for found in observer.observe(event))
         )
-        return messages, AlertCursor(after=upto, incidents=incidents)
+        return messages, AlertCursor(after=upto, seen=newest, incidents=incidents)
     observations, after = [], cursor.after
     for event in read(instance, cursor.after, upto):
         if undecided(instance, event[1]):
@@ -97,7 +112,7 @@ def new_messages(
         observations += list(observer.observe(event))
         after = event[0]
     messages, incidents = update(cursor.incidents, observations)
-    return messages, AlertCursor(after=after, incidents=incidents)
+    return messages, AlertCursor(after=after, seen=newest, incidents=incidents)
 
 
 def _send(platform: Platform, context: dg.SensorEvaluationContext, messages: list[Message]) -> None:

@@ -9,6 +9,10 @@ from dagster import DagsterEventType as Kind
 from dagster import DagsterInstance, EventLogEntry
 
 from churn_assets.defs.gates.gates import SHUT_GATE
+from churn_assets.defs.platform.dagster_internals import (
+    InMemoryEventLogStorage,
+    SqliteEventLogStorage,
+)
 from churn_assets.defs.platform.faults import error_message
 
 Event = tuple[int, EventLogEntry]
@@ -46,6 +50,15 @@ def end(instance: DagsterInstance) -> int:
     """Returns the position of the last event."""
     newest = instance.event_log_storage.get_maximum_record_id()
     return START if newest is None else newest
+
+
+def commits_in_order(instance: DagsterInstance) -> bool:
+    """Returns whether the events up to `end` are complete.
+
+    A database server gives an event its id before the event is committed, so that one with a lower
+    id may follow.
+    """
+    return isinstance(instance.event_log_storage, SqliteEventLogStorage | InMemoryEventLogStorage)
 
 
 def read(

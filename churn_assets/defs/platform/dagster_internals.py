@@ -18,6 +18,8 @@ from dagster._core.instance import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.event_log.in_memory import InMemoryEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._core.storage.tags import (
     ASSET_EVALUATION_ID_TAG,
@@ -46,6 +48,8 @@ REASONS = {
     "WorkerStatus": "field of that result",
     "AssetCheckExecutionRecordStatus": "status of a stored check result",
     "IN_PROGRESS_RUN_STATUSES": "statuses of runs that may still materialise something",
+    "InMemoryEventLogStorage": "a log whose events are committed in the order of their ids",
+    "SqliteEventLogStorage": "likewise; a database server has many writers",
     "ASSET_EVALUATION_ID_TAG": "tag that links a run to the evaluation of the conditions",
     "AUTO_MATERIALIZE_TAG": "tag of a run that the daemon started for a condition",
     "AUTOMATION_CONDITION_TAG": "tag of a run that the daemon started for a condition",
@@ -83,8 +87,10 @@ __all__ = [
     "DagsterAssetCheckFailedError",
     "DagsterSqliteStorage",
     "DepsAutomationCondition",
+    "InMemoryEventLogStorage",
     "InstanceRef",
     "PartitionKeyFilter",
+    "SqliteEventLogStorage",
     "TimeWindowFreshnessPolicy",
     "WorkerStatus",
     "get_next_cron_tick",

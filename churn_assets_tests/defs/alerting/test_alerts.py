@@ -12,53 +12,14 @@ from dagster._core.definitions.freshness import FreshnessState, FreshnessStateCh
 from pydantic import SecretStr
 
 from churn_assets.adapters.alerts import DeliveryError
-from churn_assets.defs.alerting import alerts, event_log, runbooks
-from churn_assets.defs.alerting.alerts import AlertCursor
+from churn_assets.defs.alerting import event_log, runbooks
 from churn_assets.defs.automation import deadlines
 from churn_assets_tests.adapters.receivers import Received, mail_server, webhook
+from churn_assets_tests.defs.alerting.watched import UI, Watched
 from churn_assets_tests.defs.check_events import report_result
-from churn_assets_tests.defs.graph import CUSTOMERS, MONTH, Graph, customers, from_files
+from churn_assets_tests.defs.graph import CUSTOMERS, MONTH, customers, from_files
 
-UI = "http://ui.example.org"
 BROKEN = [{"age": "17"}] * 10
-
-
-class Watched:
-    """A graph with its sensor, and the cursor that Dagster keeps for the sensor."""
-
-    def __init__(self, home: Path, *, approval: str = "auto", **settings: Any) -> None:
-        self.file = home / "customers.csv"
-        self.graph: Graph = from_files(
-            home,
-            self.file,
-            alerts={"ui_url": UI, "retries": 0, **settings},
-            promotion={"approval": approval},
-        )
-        self.cursor: str | None = None
-
-    def deliver(self, *changes: dict[str, Any]) -> None:
-        customers(20, *changes).to_csv(self.file, index=False)
-
-    def run(self, **tags: str) -> None:
-        """Materialises the month, in a run with tags of Dagster's own."""
-        dagster_tags = {f"dagster/{name}": value for name, value in tags.items()}
-        self.graph.run(*CUSTOMERS, month=MONTH, tags=dagster_tags)
-
-    def tick(self) -> str:
-        repository = self.graph.definitions.get_repository_def()
-        with dg.build_sensor_context(
-            self.graph.instance, cursor=self.cursor, repository_def=repository
-        ) as context:
-            data = repository.get_sensor_def(alerts.SENSOR).evaluate_tick(context)
-        self.cursor = data.cursor
-        return data.skip_message or ""
-
-    @property
-    def open(self) -> set[str]:
-        return set(AlertCursor.model_validate_json(self.cursor or "").incidents)
-
-    def report(self, event: Any) -> None:
-        self.graph.instance.report_runless_asset_event(event)
 
 
 @pytest.fixture
@@ -494,4 +455,4 @@ def test_the_cursor_is_json(watched: Watched) -> None:
     watched.deliver(*BROKEN)
     watched.run()
     watched.tick()
-    assert set(json.loads(watched.cursor or "")) == {"after", "incidents"}
+    assert set(json.loads(watched.cursor or "")) == {"after", "seen", "incidents"}
