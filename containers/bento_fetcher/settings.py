@@ -1,7 +1,7 @@
 """Settings of the fetcher, and texts for its messages."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,15 +73,28 @@ def load_settings(variables: Mapping[str, str]) -> Settings:
             "a number of bytes above 0",
         ),
     }
-    problems = [
+    if problems := broken_rules(variables, rules, named):
+        raise FetchError(problems)
+    return Settings(
+        url, sha256.lower(), contract, Path(target), float(timeout or 300), int(max_bytes or 2**30)
+    )
+
+
+def broken_rules(
+    variables: Mapping[str, str],
+    rules: Mapping[str, tuple[object, str]],
+    named: Callable[[str], str] = str,
+) -> str:
+    """Returns the problems of variables in one line; "" where there are none.
+
+    Args:
+        rules: By variable, whether its value is right, and what to set.
+        named: Returns how a variable is named in the line.
+    """
+    return "; ".join(
         f"{named(name)} is {shown(variables.get(name, ''))!r}: set {rule}"
         for name, (ok, rule) in rules.items()
         if not ok
-    ]
-    if problems:
-        raise FetchError("; ".join(problems))
-    return Settings(
-        url, sha256.lower(), contract, Path(target), float(timeout or 300), int(max_bytes or 2**30)
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bento_fetcher.settings import shown
+from bento_fetcher.settings import broken_rules
 from prediction_log_shipper.settings import (
     FOLDER_URL,
     POSITIVE,
@@ -68,13 +68,9 @@ def load_settings(variables: Mapping[str, str]) -> Settings:
         "TIMEOUT": (POSITIVE.fullmatch(timeout), "seconds above 0"),
         "INTERVAL": (POSITIVE.fullmatch(interval), "seconds above 0"),
     }
-    problems = [
-        f"CHURN_SAMPLE_{name} is {shown(variables.get(f'CHURN_SAMPLE_{name}', ''))!r}: set {rule}"
-        for name, (ok, rule) in rules.items()
-        if not ok
-    ]
-    if problems:
-        raise SettingsError("; ".join(problems))
+    prefixed = {f"CHURN_SAMPLE_{name}": rule for name, rule in rules.items()}
+    if problems := broken_rules(variables, prefixed):
+        raise SettingsError(problems)
     release = object_part(release)
     return Settings(
         url, release, template_hash, Path(target), int(lines), float(timeout), float(interval)

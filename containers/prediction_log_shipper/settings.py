@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bento_fetcher.settings import shown
+from bento_fetcher.settings import broken_rules
 
 SCHEMES = ("s3", "gs", "file")
 FOLDER_URL = (
@@ -78,11 +78,7 @@ def load_settings(variables: Mapping[str, str]) -> Settings:
         "MAX_BYTES": (re.fullmatch("[1-9][0-9]{0,17}", max_bytes), "a number of bytes above 0"),
         "STOP_SECONDS": (POSITIVE.fullmatch(stop), "seconds above 0"),
     }
-    problems = [
-        f"CHURN_SHIP_{name} is {shown(variables.get(f'CHURN_SHIP_{name}', ''))!r}: set {rule}"
-        for name, (ok, rule) in rules.items()
-        if not ok
-    ]
-    if problems:
-        raise SettingsError("; ".join(problems))
+    prefixed = {f"CHURN_SHIP_{name}": rule for name, rule in rules.items()}
+    if problems := broken_rules(variables, prefixed):
+        raise SettingsError(problems)
     return Settings(Path(folder), url, Path(pod_info), float(interval), int(max_bytes), float(stop))
