@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "settings": {"core"},
     "definitions": {"defs", "settings"},
     "audit": {"defs", "adapters", "contracts", "settings"},
+    "preflight": {"defs", "adapters", "contracts", "settings"},
     "home": {"settings"},
     "operations": {"definitions", "defs", "settings"},
     "demo": {"demo", "definitions", "defs", "adapters", "core", "contracts", "settings"},
@@ -71,7 +72,7 @@ SERVICE_PARTS = {
 EVERYWHERE = {"core": {"limits", "policies", "verdict"}}
 """Modules at the root that every subpackage may import."""
 
-ONLY_IN = {"dagster": {"defs", "definitions", "demo"}, "dagster_mlflow": {"defs"}}
+ONLY_IN = {"dagster": {"defs", "definitions", "demo", "preflight"}, "dagster_mlflow": {"defs"}}
 
 
 def modules() -> list[Path]:

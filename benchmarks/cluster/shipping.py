@@ -1,6 +1,6 @@
 """What shipping the prediction log costs a pod of the chart, in requests a second.
 
-    python -m benchmarks.shipping [--seconds 15] [--rounds 6]
+    python -m benchmarks.cluster.shipping [--seconds 15] [--rounds 6]
 
 Needs the environment of `make test-cluster`, see docs/deployment.md. Two pods take turns, one of
 them with the sidecar, which ships a file every five seconds to a volume, so that each turn has
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.pod import Target, measure, release, values_of, write_requests
+from benchmarks.cluster.pod import Target, measure, release, values_of, write_requests
 from benchmarks.serving_peers.catalogue import new_key
 from churn_assets_tests.cluster.log_store import log_store
 

@@ -1,6 +1,6 @@
 """A pod of the chart, compared with the same bento outside Kubernetes: speed and memory.
 
-    python -m benchmarks.pod [--seconds 5] [--rounds 5]
+    python -m benchmarks.cluster.pod [--seconds 5] [--rounds 5]
 
 Needs the environment of `make test-cluster`, see docs/deployment.md. Both have one worker, a key,
 the metrics and the prediction log, and take turns on this machine; the pod is reached by a

@@ -1,0 +1,1 @@
+"""Measurements on a Kubernetes cluster, see docs/deployment.md."""
