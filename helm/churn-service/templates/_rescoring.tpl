@@ -50,6 +50,7 @@ spec:
             name: {{ . }}
       {{- end }}
       resources: {{- toYaml .Values.analysis.rescoring.resources | nindent 8 }}
+      terminationMessagePolicy: FallbackToLogsOnError
       volumeMounts:
         - name: tmp
           mountPath: /tmp
