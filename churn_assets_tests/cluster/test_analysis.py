@@ -30,6 +30,8 @@ A_FEW = 1_000
 GOOD_RUNS = int(os.environ.get("CHURN_CLUSTER_GOOD_RUNS", "1"))
 """Number of good canaries, none of which may be taken back."""
 
+STEPS = [{"weight": weight, "pauseSeconds": 0} for weight in WEIGHTS]
+
 Values = Mapping[str, object]
 
 
@@ -44,9 +46,8 @@ def judged(release: Release, store: Store, logs: LogStore, target: Target) -> Va
     """Values of a release whose canaries are judged every few seconds."""
     if not target.prometheus:
         pytest.skip("CHURN_CLUSTER_PROMETHEUS is not set: no address that Argo Rollouts reaches")
-    steps = [{"weight": weight, "pauseSeconds": 0} for weight in WEIGHTS]
     values = release.values | CANARY | store.values("good") | logs.values | {
-        "strategy.canary.steps": steps,
+        "strategy.canary.steps": STEPS,
         "analysis.enabled": True,
         "analysis.prometheus.address": target.prometheus,
         "analysis.intervalSeconds": 5,
@@ -69,8 +70,10 @@ def judged(release: Release, store: Store, logs: LogStore, target: Target) -> Va
 def test_a_good_canary_is_never_taken_back(
     release: Release, judged: Values, table: Table, run: int
 ) -> None:
+    # The first one takes every step, the others two of them.
+    steps = {"strategy.canary.steps": [STEPS[0], STEPS[-1]]} if run else {}
     with nothing_lost(release, table, f"good canary {run}"):
-        release.namespace.upgrade({**judged, **version(f"good {run}")})
+        release.namespace.upgrade({**judged, **version(f"good {run}"), **steps})
         wait_phase(release.namespace, "Healthy")
     release.namespace.settle(REPLICAS)
 
