@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -42,7 +43,11 @@ def dagster_storage(_: Platform) -> str:
         found = storage.get_cursor_values({NAME}).get(NAME)
         if found != value:
             raise PreflightError(f"the storage returns {found!r} instead of {value!r}")
-        return type(instance.event_log_storage).__name__
+        runs: Any = instance.run_storage  # sqlite's and PostgreSQL's have `connect`, the base not
+        with runs.connect() as connection:
+            dialect = connection.dialect
+        version = ".".join(map(str, dialect.server_version_info or ()))
+        return f"{dialect.name} {version}"
 
 
 def mlflow_server(platform: Platform) -> str:
