@@ -2,9 +2,9 @@
 
     python -m benchmarks.cluster.shipping [--seconds 15] [--rounds 6]
 
-Needs the environment of `make test-cluster`, see docs/deployment.md. Two pods take turns, one of
-them with the sidecar, which ships a file every five seconds to a volume, so that each turn has
-several. See `benchmarks/README.md`.
+Needs the environment of `make test-cluster`, see docs/deployment.md. Two pods of one node take
+turns, one of them with the sidecar. A file is shipped once it has 8 MiB, which each turn writes
+several times, or after five seconds. See `benchmarks/README.md`.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.cluster.pod import Target, measure, release, values_of, write_requests
 from benchmarks.serving_peers.catalogue import new_key
+from churn_assets_tests.cluster.kubernetes import Namespace
 from churn_assets_tests.cluster.log_store import log_store
 
 
@@ -29,15 +30,23 @@ def main() -> None:
         keys = Path(folder, "keys.json")
         files = write_requests(Path(folder), new_key(keys))
         with (
-            release(keys) as (_, url),
+            release(keys) as (other, url),
             release(keys) as (namespace, shipping_url),
             log_store(namespace, os.environ["CHURN_CLUSTER_VOLUME"]) as store,
         ):
-            namespace.upgrade(values_of(keys) | store.values)
+            # On one node: requests to another one take another way.
+            here = {"nodeSelector": {"kubernetes.io/hostname": node_of(other)}}
+            namespace.upgrade(values_of(keys) | store.values | here)
             namespace.settle(1)
             targets = Target("shipping", shipping_url, *files), Target("alone", url, *files)
             speed = measure(targets, options.rounds, options.seconds)
     print(f"\n{speed.T.to_string(header=False)}")
+
+
+def node_of(namespace: Namespace) -> str:
+    """Name of the node of the release's only pod."""
+    [pod] = namespace.pods()
+    return str(pod["spec"]["nodeName"])
 
 
 if __name__ == "__main__":
