@@ -65,9 +65,9 @@ class Comparison:
     """Logged predictions, compared with those of the bento.
 
     Attributes:
-        judged: Number of lines that were compared.
+        judged: Number of lines that were compared, and of those of another model.
         not_judged: Number of lines that were not, by reason.
-        differing: Number of compared lines with another probability, or of another model.
+        differing: Number of judged lines with another probability, or of another model.
         largest_difference: Largest absolute difference of two probabilities.
         samples: Some differing lines, without their features.
     """
@@ -78,14 +78,15 @@ class Comparison:
     largest_difference: float = 0.0
     samples: list[dict[str, object]] = field(default_factory=list)
 
-    def add(self, line: LoggedPrediction, version: str, computed: float) -> None:
-        """Compares a line with the version of the bento's model and its probability."""
+    def add(self, line: LoggedPrediction, computed: float | None) -> None:
+        """Compares a line with the bento's probability; None says that another model answered."""
         self.judged += 1
-        difference = abs(line.churn_probability - computed)
-        self.largest_difference = max(self.largest_difference, difference)
-        # NaN is within no tolerance.
-        if line.model_version == version and difference <= TOLERANCE:
-            return
+        if computed is not None:
+            difference = abs(line.churn_probability - computed)
+            self.largest_difference = max(self.largest_difference, difference)
+            # NaN is within no tolerance.
+            if difference <= TOLERANCE:
+                return
         self.differing += 1
         if len(self.samples) < MOST_SAMPLES:
             self.samples.append(
@@ -136,13 +137,15 @@ class Rescorer:
         for line in lines:
             try:
                 logged = LoggedPrediction.model_validate_json(line)
-                computed = self.score(logged)
+                # Another model may have other features, so that its lines cannot be scored here.
+                same = logged.model_version == self.version
+                computed = self.score(logged) if same else None
             except ValidationError:
                 found.not_judged["the line is no prediction"] += 1
             except NotComparableError as reason:
                 found.not_judged[str(reason)] += 1
             else:
-                found.add(logged, self.version, computed)
+                found.add(logged, computed)
         return found
 
     def score(self, line: LoggedPrediction) -> float:
@@ -163,7 +166,7 @@ class Rescorer:
         value = line.features[column.name]
         if value is None or not column.personal:
             return value
-        found = self._values[column.name].get(value)
+        found = self._values[column.name].get(str(value))
         if found is None and column.name in needed:
             raise NotComparableError(
                 f"the pseudonym of {column.name} is of none of {len(self._values[column.name])} "

@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 from churn_service.rescoring import MOST_VALUES, TOLERANCE, main, values
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from churn_assets.adapters.bentos import BentoStore, BuiltBento
 from churn_assets.contracts.loading import load_contract
+from churn_assets.contracts.pseudonym import KEY_BYTES, pseudonym
 from churn_assets.contracts.request import features, request_model
-from churn_assets_tests.bento.served_bento import served_bento
+from churn_assets_tests.bento.served_bento import eventually, served_bento
+from churn_assets_tests.bento.server_process import server_process
 from churn_assets_tests.bentos import CONTRACT, FALLBACK, SCORER, customers
 from churn_assets_tests.core.modelling.linear_scorers import linear_scorer
 
@@ -94,6 +98,31 @@ def test_lines_of_the_fallback_are_scored_by_the_fallback(
     assert rescored(bento, key_file, [degraded | {"churn_probability": main_score}])[0] == 3
 
 
+def test_lines_that_a_degraded_service_wrote_are_those_of_its_fallback(
+    bento: Path, built: BuiltBento, key_file: Path, tmp_path: Path
+) -> None:
+    def truncate(model: Path) -> None:
+        (model / "scorer.npz").write_bytes(b"")
+
+    log = tmp_path / "predictions"
+    options = {"prediction_log": log, "id_key_file": key_file}
+    with server_process(built, tmp_path, prepare=truncate, **options) as server:
+        for one in CUSTOMERS[:10]:
+            assert server.request("/predict", one).json()["degraded"]
+        assert server.request("/predict/batch", {"customers": CUSTOMERS[10:]}).json()["degraded"]
+        lines = eventually(lambda: complete(log, len(CUSTOMERS)))
+    assert {line["degraded"] for line in lines} == {True}
+    code, found = rescored(bento, key_file, lines, fewest=120)
+    assert (code, found["judged"], found["largest_difference"]) == (0, 120, 0.0)
+
+
+def complete(log: Path, count: int) -> list[Line] | None:
+    """All lines of a log, once there are as many as wanted."""
+    texts = [text for file in log.rglob("*.jsonl") for text in file.read_text().splitlines(True)]
+    lines = [json.loads(text) for text in texts if text.endswith("\n")]
+    return lines if len(lines) == count else None
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -142,6 +171,58 @@ def test_a_line_that_cannot_be_compared_is_never_equal(
     assert found["not_judged"] == {reason: 10}
 
 
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"tenure_months": 3},
+        {column.name: "0" * 32 for column in CONTRACT.features},
+    ],
+)
+def test_a_line_of_another_model_differs_though_it_cannot_be_scored(
+    bento: Path, key_file: Path, logged: list[Line], features: dict[str, Any]
+) -> None:
+    other = logged[0] | {"model_version": "4", "features": features}
+    code, found = rescored(bento, key_file, [*logged[1:], other], fewest=100)
+    assert code == 3
+    assert found == {
+        "judged": 120,
+        "not_judged": {},
+        "differing": 1,
+        "largest_difference": 0.0,
+        "samples": [
+            {
+                "prediction_id": other["prediction_id"],
+                "model_version": "4",
+                "logged": other["churn_probability"],
+                "computed": None,
+            }
+        ],
+    }
+
+
+def test_lines_of_another_key_are_not_judged(
+    bento: Path, key_file: Path, logged: list[Line]
+) -> None:
+    other = key_file.with_name("other.key")
+    other.write_text(KEY[::-1])
+    code, found = rescored(bento, other, logged)
+    assert (code, found["judged"]) == (2, 0)
+    assert sum(found["not_judged"].values()) == 120
+
+
+def test_a_torn_line_is_counted_and_the_others_are_judged(
+    bento: Path, key_file: Path, logged: list[Line]
+) -> None:
+    file = key_file.with_name("torn.jsonl")
+    whole = "".join(f"{json.dumps(line)}\n" for line in logged[1:])
+    file.write_text(whole + json.dumps(logged[0])[:60])
+    options = {"--bento": bento, "--lines": file, "--id-key": key_file, "--fewest": 119}
+    done = CliRunner().invoke(main, [str(part) for pair in options.items() for part in pair])
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["judged"]) == (0, 119)
+    assert found["not_judged"] == {"the line is no prediction": 1}
+
+
 @pytest.mark.parametrize(("fewest", "code"), [(119, 0), (120, 0), (121, 2)])
 def test_too_few_lines_are_no_success(
     bento: Path, key_file: Path, logged: list[Line], fewest: int, code: int
@@ -179,3 +260,14 @@ def test_every_personal_feature_of_the_contracts_has_a_list_of_values(name: str)
     lists = {c.name: len(list(values(c, [scorer]))) for c in contract.features if c.personal}
     assert lists
     assert all(0 < count <= MOST_VALUES for count in lists.values()), lists
+
+
+@pytest.mark.parametrize("name", ["telecom", "ibm_telco"])
+@given(key=st.binary(min_size=KEY_BYTES[0], max_size=KEY_BYTES[1]))
+def test_every_personal_value_has_a_pseudonym_of_its_own(name: str, key: bytes) -> None:
+    contract = load_contract(name)
+    scorer = linear_scorer(contract, 1)
+    for column in (one for one in contract.features if one.personal):
+        listed = list(values(column, [scorer]))
+        found = {pseudonym(key, column.name, value): value for value in listed}
+        assert list(found.values()) == listed

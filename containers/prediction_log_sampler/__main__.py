@@ -6,6 +6,7 @@ s3fs and gcsfs read.
 """
 
 import os
+import signal
 import sys
 
 from prediction_log_shipper.settings import SettingsError
@@ -17,6 +18,8 @@ from prediction_log_sampler.settings import load_settings
 
 def main() -> int:
     """Runs the command; returns its exit code."""
+    # The first process of a container ignores SIGTERM unless it has a handler.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     try:
         settings = load_settings(os.environ)
         Sampler(settings, Store(settings.url)).run()
