@@ -34,6 +34,10 @@ class PreflightError(Exception):
     """A system does not do what the platform needs; the message says what, and what to set."""
 
 
+class NotTriedError(Exception):
+    """There is nothing to try yet; the message says why."""
+
+
 def dagster_storage(_: Platform) -> str:
     """Writes a value to the instance's storage and reads it again."""
     value = str(uuid.uuid4())
@@ -111,10 +115,15 @@ def reports(platform: Platform) -> str:
 
 
 def predictions(platform: Platform) -> str:
-    """Lists the folder of the prediction logs, which only the service writes."""
+    """Lists the folder of the prediction logs, which only the service writes.
+
+    Raises:
+        NotTriedError: There is no such folder.
+    """
     folder = platform.predictions
-    names = sum(1 for _ in folder.iterdir()) if folder.exists() else 0
-    return f"{names} entries in {folder}"
+    if not folder.exists():
+        raise NotTriedError(f"{folder} comes with the service's first prediction")
+    return f"{sum(1 for _ in folder.iterdir())} entries in {folder}"
 
 
 CHECKS: Mapping[str, Check] = {
@@ -132,10 +141,12 @@ def main() -> int:
     failed = False
     for name, check in CHECKS.items():
         try:
-            print(f"ok      {name}: {check(platform)}")
+            print(f"ok        {name}: {check(platform)}")
+        except NotTriedError as reason:
+            print(f"not tried {name}: {reason}")
         except Exception as error:  # noqa: BLE001 - the systems' libraries share no base class
             failed = True
-            print(f"FAILED  {name}: {type(error).__name__}: {error}")
+            print(f"FAILED    {name}: {type(error).__name__}: {error}")
     return int(failed)
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.cluster.shipping [--seconds 15] [--rounds 6]
 
 Needs the environment of `make test-cluster`, see docs/deployment.md. Two pods of one node take
-turns, one of them with the sidecar. A file is shipped once it has 8 MiB, which each turn writes
-several times, or after five seconds. See `benchmarks/README.md`.
+turns; they differ only in the sidecar, which looks for files at the chart's own interval. A file
+has 8 MiB, which some seconds of load write. See `benchmarks/README.md`.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> None:
         ):
             # On one node: requests to another one take another way.
             here = {"nodeSelector": {"kubernetes.io/hostname": node_of(other)}}
-            namespace.upgrade(values_of(keys) | store.values | here)
+            namespace.upgrade(values_of(keys) | store.shipping | here)
             namespace.settle(1)
             targets = Target("shipping", shipping_url, *files), Target("alone", url, *files)
             speed = measure(targets, options.rounds, options.seconds)

@@ -85,18 +85,18 @@ def read_ends(
         now: The present by default.
     """
     silent = (now or datetime.now(UTC)) - SILENCE
+    found = list(_find(folder, (RUNNING, ENDED)))
+    ended = {name.removesuffix(ENDED) for _, name in found if name.endswith(ENDED)}
     ends, damaged = [], []
-    # In this order: of two with the same process, `completeness` takes the last.
-    for suffix in (RUNNING, ENDED):
-        for path, name in _find(folder, (suffix,)):
-            modified = _modified(path)
-            if since is not None and modified < since - CLOCK_SLACK:
-                continue
-            if suffix == RUNNING and modified > silent:
-                continue
-            end = parse_end(name, path.read_bytes())
-            damaged += [name] if end is None else []
-            ends += [] if end is None else [end]
+    for path, name in found:
+        modified = _modified(path)
+        if since is not None and modified < since - CLOCK_SLACK:
+            continue
+        if name.endswith(RUNNING) and (name.removesuffix(RUNNING) in ended or modified > silent):
+            continue
+        end = parse_end(name, path.read_bytes())
+        damaged += [name] if end is None else []
+        ends += [] if end is None else [end]
     return ends, damaged
 
 

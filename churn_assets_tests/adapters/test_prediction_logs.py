@@ -213,13 +213,13 @@ def test_a_process_without_a_sign_for_an_hour_has_ended(
     assert ([end.last for end in ends], damaged) == (found, [])
 
 
-def test_the_end_of_a_process_comes_after_its_last_sign(tmp_path: Path) -> None:
+def test_the_end_of_a_process_replaces_its_last_sign(tmp_path: Path) -> None:
     for kind, number in (("ended", "2f"), ("running", "1f")):
         file = tmp_path / f"predictions.pod-1.7.20260301120000000000.{kind}.json"
         last = f'{{"last_prediction_id":"{"a" * 16}-000000{number}","time":1772366400.25}}'
         file.write_text(last)
     ends, _ = read_ends(UPath(tmp_path), now=datetime.now(UTC) + timedelta(hours=2))
-    assert [end.last for end in ends] == [31, 47]
+    assert [end.last for end in ends] == [47]
 
 
 def test_lines_across_blocks_are_complete(tmp_path: Path) -> None:

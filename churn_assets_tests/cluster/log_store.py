@@ -20,14 +20,20 @@ class LogStore:
     namespace: Namespace
 
     @property
-    def values(self) -> dict[str, object]:
-        """Values of a release that ships every file within a few seconds."""
+    def shipping(self) -> dict[str, object]:
+        """Values of a release that ships to the store."""
         return {
-            "idKey.existingSecret": ID_KEY,
-            "predictionLog.fileSeconds": FILE_SECONDS,
             "predictionLog.shipping.enabled": True,
             "predictionLog.shipping.url": f"file:///predictions/{self.namespace.name}",
             "predictionLog.shipping.existingClaim": CLAIM,
+        }
+
+    @property
+    def values(self) -> dict[str, object]:
+        """Values of a release that ships every file within a few seconds."""
+        return self.shipping | {
+            "idKey.existingSecret": ID_KEY,
+            "predictionLog.fileSeconds": FILE_SECONDS,
             "predictionLog.shipping.intervalSeconds": INTERVAL,
         }
 

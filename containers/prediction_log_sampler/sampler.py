@@ -3,15 +3,18 @@
 import json
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from time import sleep
 
 from bento_fetcher.download import DeadlineError, deadline
 from bento_fetcher.settings import reason, shown
-from prediction_log_shipper.report import log
+from prediction_log_shipper import report
 from prediction_log_shipper.store import Store
 from prediction_log_shipper.volume import LINES
 
 from prediction_log_sampler.settings import Settings
+
+log = partial(report.log, logger="churn.sampler")
 
 
 class TooFewError(Exception):
