@@ -61,7 +61,7 @@ PORT ?= $(if $(filter serve,$(MAKECMDGOALS)),3001,3000)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := .venv/bin
 
-.PHONY: help setup home demo dev serve api-key images test test-long test-charts test-cluster lint format bench loadtest docs env clean
+.PHONY: help setup home demo dev serve api-key images platform-image test test-long test-charts test-cluster lint format bench loadtest docs env clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -96,10 +96,14 @@ api-key: home ## Make an API key (ROLE=predict or admin, DAYS=90, ID=crm) and sh
 # Images are built with docker, podman or buildah. BENTO is an archive, or a folder of archives.
 BENTO ?= $(CHURN_HOME)/archives
 IMAGE_PREFIX ?= churn-
+BUILD = $(RUN)/python containers/build_images.py --prefix=$(call quoted,$(IMAGE_PREFIX)) \
+  --base-image=$(call quoted,$(BASE_IMAGE)) --tag=$(call quoted,$(TAG)) --options=$(call quoted,$(BUILD_OPTIONS))
 
-images: setup ## Build the images: the runtime, the service with the newest bento inside, the fetcher
-	@$(RUN)/python containers/build_images.py $(call quoted,$(BENTO)) --prefix=$(call quoted,$(IMAGE_PREFIX)) \
-	  --base-image=$(call quoted,$(BASE_IMAGE)) --tag=$(call quoted,$(TAG)) --options=$(call quoted,$(BUILD_OPTIONS))
+images: setup ## Build the service's images: the runtime, the service with the newest bento, the fetcher
+	@$(BUILD) $(call quoted,$(BENTO))
+
+platform-image: setup ## Build the image of the graph: webserver, daemon, code location, runs, MLflow
+	@$(BUILD)
 
 # Coverage is of the pure core by its own quick tests: tracing the other tests takes minutes.
 PURE := churn_assets_tests/core churn_assets_tests/contracts

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from churn_assets.defs.automation.conditions import automated
+from churn_assets.defs.platform.executors import executor
 from churn_assets.defs.platform.platform import Platform
 from churn_assets.defs.platform.resources import resources
 from churn_assets.defs.stages import STAGES
@@ -17,8 +18,8 @@ def defs() -> dg.Definitions:
 
 def build(platform: Platform) -> dg.Definitions:
     """Returns the definitions of the whole graph for one platform."""
-    definitions = dg.Definitions.merge(
-        *(stage.definitions(platform) for stage in STAGES),
-        dg.Definitions(resources=resources(platform), executor=dg.in_process_executor),
+    stages = dg.Definitions.merge(*(stage.definitions(platform) for stage in STAGES))
+    runs = dg.Definitions(
+        resources=resources(platform), executor=executor(platform.settings, stages)
     )
-    return automated(definitions, platform)
+    return automated(dg.Definitions.merge(stages, runs), platform)

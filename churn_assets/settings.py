@@ -135,6 +135,9 @@ def _tracking_uri(uri: str) -> str:
     return uri
 
 
+StepResources = dict[Literal["requests", "limits"], dict[Literal["cpu", "memory"], str]]
+"""Kubernetes quantities, such as `{"limits": {"memory": "1Gi"}}`."""
+
 Month = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
 ClosedMonth = Annotated[Month, AfterValidator(_closed)]
 AbsolutePath = Annotated[
@@ -241,7 +244,15 @@ class Settings(BaseSettings):
     """How often a failed step is retried."""
     retry_delay: float = Field(2.0, ge=0, le=600)
     """Seconds before the first retry; the delay doubles with each retry."""
+    executor: Literal["in_process", "k8s"] = "in_process"
+    """Whether the steps of a run share its process, or each is a Kubernetes pod of its own."""
+    step_resources: Annotated[Json[dict[str, StepResources]], NoDecode] = Field(
+        {}, validate_default=False
+    )
+    """Resources of the pods by step, as JSON, for CHURN_EXECUTOR=k8s; others have a run's."""
     bootstrap_resamples: int = Field(500, ge=100, le=10_000)
+    archives: PathOrUrl | None = None
+    """Path or URL that gets the `.bento` archives; `<home>/archives` where it is not set."""
     predictions: PathOrUrl | None = None
     """Folder of the service's prediction logs; `<home>/predictions` where it is not set."""
     id_key_file: AbsolutePath | None = None

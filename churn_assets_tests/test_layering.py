@@ -23,6 +23,8 @@ MAY_IMPORT = {
     "definitions": {"defs", "settings"},
     "audit": {"defs", "adapters", "contracts", "settings"},
     "preflight": {"defs", "adapters", "contracts", "settings"},
+    "daemon": set(),
+    "webserver": set(),
     "home": {"settings"},
     "operations": {"definitions", "defs", "settings"},
     "demo": {"demo", "definitions", "defs", "adapters", "core", "contracts", "settings"},
@@ -72,7 +74,12 @@ SERVICE_PARTS = {
 EVERYWHERE = {"core": {"limits", "policies", "verdict"}}
 """Modules at the root that every subpackage may import."""
 
-ONLY_IN = {"dagster": {"defs", "definitions", "demo", "preflight"}, "dagster_mlflow": {"defs"}}
+ONLY_IN = {
+    "dagster": {"daemon", "defs", "definitions", "demo", "preflight"},
+    "dagster_k8s": {"defs"},
+    "dagster_mlflow": {"defs"},
+    "dagster_webserver": {"webserver"},
+}
 
 
 def modules() -> list[Path]:

@@ -1,9 +1,9 @@
-"""Command that builds the images of the service, with whichever of the build tools answers.
+"""Command that builds the images, with whichever of the build tools answers.
 
-`make images` runs it. The images are those of `service.Containerfile`: the runtime without a model,
-the runtime with one bento, and the fetcher. Beside them it writes an SBOM (CycloneDX) of what each
-image has, and a record of the images. A record has no registry's digest: an image has one only
-after a push.
+`make images` builds those of `service.Containerfile`: the runtime without a model, the runtime with
+one bento, and the fetcher. `make platform-image` builds that of `platform.Containerfile`, which
+needs no bento. Beside them the command writes an SBOM (CycloneDX) of what each image has, and a
+record of the images. A record has no registry's digest: an image has one only after a push.
 """
 
 import argparse
@@ -27,6 +27,8 @@ CONTAINERS = ROOT / "containers"
 TARGETS = ("runtime", "service", "fetcher")
 PACKAGES = ("bento_fetcher", "prediction_log_sampler", "prediction_log_shipper")
 """Packages of the image `fetcher`."""
+PLATFORM = "platform"
+PLATFORM_EXTRAS = ("ibm-telco", "s3", "gcs", "azure", "postgres", "mlflow-server")
 SBOM = "/opt/venv/sbom.cdx.json"
 TOOLS = ("docker", "podman", "buildah")
 """Build tools, in the order in which they are tried."""
@@ -59,7 +61,12 @@ def main() -> int:
     """Reads the command line, builds the images and writes their record."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("archive", type=Path, help=".bento file, or a folder whose newest one is taken")
+    add(
+        "archive",
+        type=Path,
+        nargs="?",
+        help=".bento file, or a folder whose newest one is taken; without it: the platform's image",
+    )
     add("--base-image", default="", help="slim Debian with Python 3.11 and venv")
     add("--prefix", default="churn-", help="start of the names: registry/folder/churn-")
     add("--tag", default="", help="tag of all images; else model and version, or the revision")
@@ -67,22 +74,39 @@ def main() -> int:
     add("--dist", type=Path, default=ROOT / "dist", help="folder of the records")
     arguments = parser.parse_args()
     try:
-        tool = find_tool()
-        with build_context(newest(arguments.archive)) as (context, bento):
-            images = [build(tool, target, context, bento, arguments) for target in TARGETS]
+        images = _platform(arguments) if arguments.archive is None else _service(arguments)
     except BuildError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    record = {
-        "built_with": tool,
-        "base_image": arguments.base_image or "of service.Containerfile",
-        "bento": {"archive": bento.archive.name, "sha256": bento.sha256, "model": bento.model,
-                  "version": bento.version, "contract": bento.contract},
-        "images": images,
-    }  # fmt: skip
-    (arguments.dist / "images.json").write_text(json.dumps(record, indent=2) + "\n")
     sys.stdout.write("".join(f"{image['name']}\n" for image in images))
     return 0
+
+
+def _service(arguments: argparse.Namespace) -> list[dict[str, str]]:
+    tool = find_tool()
+    with build_context(newest(arguments.archive)) as (context, bento):
+        images = [
+            build(tool, target, context, bento if target == "service" else None, arguments)
+            for target in TARGETS
+        ]
+    record = {"archive": bento.archive.name, "sha256": bento.sha256, "model": bento.model,
+              "version": bento.version, "contract": bento.contract}  # fmt: skip
+    _write_record("images.json", tool, arguments, bento=record, images=images)
+    return images
+
+
+def _platform(arguments: argparse.Namespace) -> list[dict[str, str]]:
+    tool = find_tool()
+    with platform_context() as context:
+        images = [build(tool, PLATFORM, context, None, arguments)]
+    _write_record("platform-image.json", tool, arguments, images=images)
+    return images
+
+
+def _write_record(name: str, tool: str, arguments: argparse.Namespace, **parts: object) -> None:
+    base = arguments.base_image or "of the Containerfile"
+    record = {"built_with": tool, "base_image": base, **parts}
+    (arguments.dist / name).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def find_tool() -> str:
@@ -114,7 +138,9 @@ def build_context(archive: Path) -> Iterator[tuple[Path, Bento]]:
         context = Path(scratch)
         try:
             with tarfile.open(archive) as members:
-                members.extractall(context / "bento", filter="data")
+                # Python has filters from 3.11.4 on; Debian 12 has 3.11.2.
+                members.extraction_filter = getattr(tarfile, "data_filter", None)
+                members.extractall(context / "bento")
         except (tarfile.TarError, EOFError) as error:
             raise BuildError(f"{archive} is not an archive of a bento: {error}") from error
         cards = sorted(context.glob("bento/models/*/*/card.json"))
@@ -125,11 +151,7 @@ def build_context(archive: Path) -> Iterator[tuple[Path, Bento]]:
         for package in PACKAGES:
             shutil.copytree(CONTAINERS / package, context / package, ignore=ignore)
         shutil.copy(CONTAINERS / "install_venv.sh", context)
-        # From the project's lock file, with hashes.
-        (context / "fetcher-requirements.txt").write_text(
-            _output([find_uv_bin(), "export", "--quiet", "--frozen", "--no-emit-project",
-                     "--no-annotate", "--only-group", "fetcher"])
-        )  # fmt: skip
+        (context / "fetcher-requirements.txt").write_text(_locked("--only-group", "fetcher"))
         yield (
             context,
             Bento(
@@ -142,13 +164,33 @@ def build_context(archive: Path) -> Iterator[tuple[Path, Bento]]:
         )
 
 
+@contextmanager
+def platform_context() -> Iterator[Path]:
+    """A folder with all that `platform.Containerfile` copies."""
+    with TemporaryDirectory(prefix="churn-images-") as scratch:
+        context = Path(scratch)
+        ignore = shutil.ignore_patterns("__pycache__")
+        for package in ("churn_assets", "bento"):
+            shutil.copytree(ROOT / package, context / package, ignore=ignore)
+        shutil.copy(CONTAINERS / "install_venv.sh", context)
+        extras = [part for extra in PLATFORM_EXTRAS for part in ("--extra", extra)]
+        requirements = _locked("--no-dev", *extras)
+        (context / "platform-requirements.txt").write_text(requirements)
+        yield context
+
+
+def _locked(*groups: str) -> str:
+    """Returns packages of the project's lock file, with hashes."""
+    return _output([find_uv_bin(), "export", "--quiet", "--frozen", "--no-emit-project",
+                    "--no-annotate", *groups])  # fmt: skip
+
+
 def build(
-    tool: str, target: str, context: Path, bento: Bento, arguments: argparse.Namespace
+    tool: str, target: str, context: Path, bento: Bento | None, arguments: argparse.Namespace
 ) -> dict[str, str]:
-    """Builds one image, writes its SBOM and returns its record."""
+    """Builds an image, with a bento if there is one, writes its SBOM and returns its record."""
     revision = _git("rev-parse", "HEAD")
-    own = f"{bento.model}-{bento.version}" if target == "service" else revision[:12]
-    tag = arguments.tag or own
+    tag = arguments.tag or (f"{bento.model}-{bento.version}" if bento else revision[:12])
     if tag in ("", "latest"):
         raise BuildError(f"the tag {tag!r} does not say what is in the image: set TAG to another")
     name = f"{arguments.prefix}{target}:{tag}"
@@ -157,13 +199,14 @@ def build(
         "SOURCE": _git("remote", "get-url", "origin").rpartition("@")[2],  # without a password
         "REVISION": revision,
     }
-    if target == "service":
+    if bento:
         variables |= {
             "MODEL": bento.model, "MODEL_VERSION": bento.version, "CONTRACT": bento.contract,
         }  # fmt: skip
+    file = PLATFORM if target == PLATFORM else "service"
     _run([
         tool, "build", "--target", target, "--tag", name,
-        "--file", str(CONTAINERS / "service.Containerfile"),
+        "--file", str(CONTAINERS / f"{file}.Containerfile"),
         *(["--layers"] if tool == "buildah" else []),
         *(f"--build-arg={key}={value}" for key, value in variables.items() if value),
         *shlex.split(arguments.options), str(context),

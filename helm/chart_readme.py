@@ -1,6 +1,8 @@
-"""Writes the descriptions of the chart's values, whose only source are the comments of values.yaml.
+"""Writes what the charts' documents derive: `python helm/chart_readme.py`.
 
-`python helm/chart_readme.py` copies them into values.schema.json and into the table of README.md.
+The descriptions of the values, whose only source are the comments of values.yaml, go into
+values.schema.json and into the table of README.md. The schema of `settings` in churn-platform is
+that of the platform's own settings.
 """
 
 import json
@@ -10,7 +12,13 @@ from typing import Any
 
 import yaml
 
-CHART = Path(__file__).with_name("churn-service")
+from churn_assets.settings import HIDDEN, Settings
+
+CHARTS = tuple(Path(__file__).with_name(name) for name in ("churn-service", "churn-platform"))
+SET_BY_THE_CHART = {
+    "contract", "home", "lake", "reports", "archives", "predictions", "mlflow_tracking_uri",
+    "id_key_file",
+}  # fmt: skip
 MARK = "<!-- The rest is written by helm/chart_readme.py. -->\n"
 
 
@@ -64,17 +72,46 @@ def table(texts: dict[str, str], values: dict[str, Any]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def outputs() -> dict[Path, str]:
-    """Returns what the generated files must contain."""
-    text = (CHART / "values.yaml").read_text(encoding="utf-8")
-    texts = comments(text)
-    schema, readme = CHART / "values.schema.json", CHART / "README.md"
+def outputs(chart: Path) -> dict[Path, str]:
+    """Returns what the generated files of a chart must contain."""
+    text = (chart / "values.yaml").read_text(encoding="utf-8")
+    texts, values = comments(text), yaml.safe_load(text)
+    schema, readme = chart / "values.schema.json", chart / "README.md"
     head = readme.read_text(encoding="utf-8").split(MARK)[0]
     current = json.loads(schema.read_text(encoding="utf-8"))
+    if "settings" in values:
+        current["properties"]["settings"] = platform_settings()
     return {
         schema: json.dumps(described(current, texts), indent=2) + "\n",
-        readme: head + MARK + "\n" + table(texts, yaml.safe_load(text)),
+        readme: head + MARK + "\n" + table(texts, values),
     }
+
+
+def platform_settings() -> dict[str, Any]:
+    """Returns the schema of the platform's settings, without what the chart sets, and secrets."""
+    whole = Settings.model_json_schema()
+    definitions = whole["$defs"]
+    resources = {"type": "object", "additionalProperties": {"type": "object"}}
+    found: dict[str, Any] = {"step_resources": resources}
+    for name, rules in whole["properties"].items():
+        if (name,) in HIDDEN or name in SET_BY_THE_CHART or name in found:
+            continue
+        if "$ref" in rules:
+            group = definitions[rules["$ref"].rpartition("/")[2]]["properties"]
+            parts = {
+                part: _plain(inner) for part, inner in group.items() if (name, part) not in HIDDEN
+            }
+            found[name] = {"type": "object", "additionalProperties": False, "properties": parts}
+        else:
+            found[name] = _plain(rules)
+    return {"type": "object", "additionalProperties": False, "properties": found}
+
+
+def _plain(rules: dict[str, Any]) -> dict[str, Any]:
+    """Returns rules without titles and defaults, and without null: a value is set or absent."""
+    if "anyOf" in rules:
+        [rules] = [choice for choice in rules["anyOf"] if choice.get("type") != "null"]
+    return {name: rule for name, rule in rules.items() if name not in ("default", "title")}
 
 
 def _is_map(value: dict[str, Any]) -> bool:
@@ -83,5 +120,6 @@ def _is_map(value: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    for path, content in outputs().items():
-        path.write_text(content, encoding="utf-8")
+    for chart in CHARTS:
+        for path, content in outputs(chart).items():
+            path.write_text(content, encoding="utf-8")

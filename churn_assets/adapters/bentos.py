@@ -9,12 +9,15 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from upath import UPath
 
 import churn_assets
 from churn_assets.adapters.serving import BentoError, environment, serving, tail
@@ -58,14 +61,14 @@ class BuiltBento:
     Attributes:
         tag: Name:version.
         model_tag: Exact tag of the served model.
-        archive: `.bento` file, for `bentoml import` or to serve elsewhere.
+        archive: Path or URL of the `.bento` file, for `bentoml import` or to serve elsewhere.
         size_bytes: Size of the archive.
         archive_sha256: SHA-256 of the archive, 64 hex digits.
     """
 
     tag: str
     model_tag: str
-    archive: Path
+    archive: UPath
     size_bytes: int
     archive_sha256: str
 
@@ -96,7 +99,7 @@ class BentoStore:
         card: ModelCard,
         contract: Contract,
         labels: Mapping[str, str],
-        export_to: Path,
+        export_to: UPath,
     ) -> Iterator["StagedBento"]:
         """Builds the bento of a model outside the store, for a trial before it is published.
 
@@ -133,7 +136,7 @@ class BentoStore:
             )  # fmt: skip
             built = json.loads(output.splitlines()[-1])
             yield StagedBento(
-                BuiltBento(**built | {"archive": Path(built["archive"])}), staging, self, export_to
+                BuiltBento(**built | {"archive": UPath(built["archive"])}), staging, self, export_to
             )
 
 
@@ -148,7 +151,7 @@ class StagedBento:
     built: BuiltBento
     staging: Path
     store: BentoStore
-    export_to: Path
+    export_to: UPath
 
     def publish(self) -> BuiltBento:
         """Moves model and bento into the store and the archive out, replacing the same tag."""
@@ -160,8 +163,11 @@ class StagedBento:
             for part in (version, "latest"):
                 os.replace(source / part, target / part)
         self.export_to.mkdir(parents=True, exist_ok=True)
-        archive = self.export_to.resolve() / self.built.archive.name
-        shutil.move(self.built.archive, archive)
+        archive = self.export_to / self.built.archive.name
+        # Readers see no part of the archive.
+        unfinished = archive.with_name(f".{archive.name}.{uuid.uuid4().hex}")
+        unfinished.fs.put_file(str(self.built.archive), unfinished.path)
+        unfinished.rename(archive)
         return replace(self.built, archive=archive)
 
 

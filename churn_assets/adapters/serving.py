@@ -130,7 +130,9 @@ def _target(tag_or_path: str, home: Path, scratch: Path) -> str:
     if path.suffix == ".bento" and path.is_file():
         try:
             with tarfile.open(path) as archive:
-                archive.extractall(scratch / "bento", filter="data")
+                # Python has filters from 3.11.4 on; Debian 12 has 3.11.2.
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)
+                archive.extractall(scratch / "bento")
         except tarfile.TarError as error:
             raise BentoError(f"{path} is not a bento archive: {error}") from error
         return str(scratch / "bento")

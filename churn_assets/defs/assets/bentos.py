@@ -78,7 +78,7 @@ def definitions(platform: Platform) -> dg.Definitions:
         )  # fmt: skip
         with bentos.staged(
             scorer=scorer, fallback=fallback, card=card, contract=contract,
-            labels=_labels(champion, contract, run_id), export_to=platform.home / "archives",
+            labels=_labels(champion, contract, run_id), export_to=platform.archives,
         ) as staged:  # fmt: skip
             with serving(str(staged.built.archive), bentos.home) as url:
                 served = predictions(url, requests(test.head(REQUESTED_ROWS), contract))

@@ -14,6 +14,8 @@ from dagster._core.definitions.declarative_automation.operators import DepsAutom
 from dagster._core.definitions.freshness import CronFreshnessPolicy, TimeWindowFreshnessPolicy
 from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.execution.retries import RetryMode
+from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor
 from dagster._core.instance import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -46,6 +48,9 @@ REASONS = {
     "DagsterSqliteStorage": "the storage of a local instance, here with a lock around its creation",
     "CheckRunHealthResult": "return type of a run launcher's health check",
     "WorkerStatus": "field of that result",
+    "RetryMode": "argument of the executor that starts a pod for each step",
+    "StepDelegatingExecutor": "that executor",
+    "CheckStepHealthResult": "return type of the health check of a step's pod",
     "AssetCheckExecutionRecordStatus": "status of a stored check result",
     "IN_PROGRESS_RUN_STATUSES": "statuses of runs that may still materialise something",
     "InMemoryEventLogStorage": "a log whose events are committed in the order of their ids",
@@ -82,6 +87,7 @@ __all__ = [
     "BaseAssetGraph",
     "BuiltinAutomationCondition",
     "CheckRunHealthResult",
+    "CheckStepHealthResult",
     "ConfigurableClassData",
     "CronFreshnessPolicy",
     "DagsterAssetCheckFailedError",
@@ -90,7 +96,9 @@ __all__ = [
     "InMemoryEventLogStorage",
     "InstanceRef",
     "PartitionKeyFilter",
+    "RetryMode",
     "SqliteEventLogStorage",
+    "StepDelegatingExecutor",
     "TimeWindowFreshnessPolicy",
     "WorkerStatus",
     "get_next_cron_tick",

@@ -117,6 +117,11 @@ class Platform:
         return UPath(self.settings.reports or self.home / "reports")
 
     @property
+    def archives(self) -> UPath:
+        """Folder of the bentos' archives, a path or any URL."""
+        return UPath(self.settings.archives or self.home / "archives")
+
+    @property
     def predictions(self) -> UPath:
         """Folder of the service's prediction logs of this contract."""
         return UPath(self.settings.predictions or self.home / "predictions", self.contract.name)

@@ -42,15 +42,25 @@ class MLflowTracking(dg.ConfigurableResource[Any]):
         # MLflow warns if a virtual environment has no pip, and uv creates environments without it.
         logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
         mlflow.set_tracking_uri(self.tracking_uri)
-        # Two processes that created the tables or the experiment at once would both fail.
+        if self.tracking_uri.startswith(("http", "databricks")):
+            self._require_experiment(None)  # a server has its own artifact store
+            return
+        # Two processes that created the tables of a database at once would both fail.
         lock = Path(self.artifacts).with_suffix(".lock")
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=LOCK_SECONDS):
-            if mlflow.get_experiment_by_name(self.experiment) is None:
-                # A server has its own artifact store; for a database, MLflow would choose ./mlruns.
-                server = self.tracking_uri.startswith(("http", "databricks"))
-                location = None if server else Path(self.artifacts).as_uri()
-                mlflow.create_experiment(self.experiment, artifact_location=location)
+            self._require_experiment(Path(self.artifacts).as_uri())  # MLflow would choose ./mlruns
+
+    def _require_experiment(self, location: str | None) -> None:
+        import mlflow
+
+        if mlflow.get_experiment_by_name(self.experiment) is not None:
+            return
+        try:
+            mlflow.create_experiment(self.experiment, artifact_location=location)
+        except mlflow.MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another process meanwhile
+                raise
 
     @contextmanager
     def run(self, context: dg.AssetExecutionContext) -> Iterator[Any]:
