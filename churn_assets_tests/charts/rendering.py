@@ -71,14 +71,19 @@ def at(path: str, value: object) -> dict[str, Any]:
 
 
 def render(
-    helm: Path, values: Values, *, kubernetes: str = KUBERNETES, crds: tuple[str, ...] = CRDS
+    helm: Path,
+    values: Values,
+    *,
+    chart: Path = CHART,
+    kubernetes: str = KUBERNETES,
+    crds: tuple[str, ...] = CRDS,
 ) -> list[Manifest]:
     """Returns the manifests of a release.
 
     Raises:
         RefusedError: The chart refuses the values.
     """
-    command: list[str | Path] = [helm, "template", RELEASE, CHART, "--values", "-"]
+    command: list[str | Path] = [helm, "template", RELEASE, chart, "--values", "-"]
     command += ["--namespace", NAMESPACE, "--kube-version", kubernetes]
     command += [f"--api-versions={crd}" for crd in crds]
     done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True)
