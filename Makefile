@@ -118,7 +118,7 @@ test-long: setup ## Run the long tests (ten minutes): a real daemon, and two yea
 test-charts: setup ## Test the Helm charts; helm is taken from the PATH, or installed by go into .tools/
 	@PYTHONWARNINGS= $(RUN)/pytest -m charts -n 0 -rs churn_assets_tests/charts
 
-test-cluster: setup ## Test the service on the Kubernetes cluster of KUBECONFIG; see docs/deployment.md
+test-cluster: setup ## Test service and platform on the Kubernetes cluster of KUBECONFIG; see docs/deployment.md
 	@PYTHONWARNINGS= $(RUN)/pytest -m cluster -n 0 churn_assets_tests/cluster
 
 lint: setup ## Lint, check format and types
