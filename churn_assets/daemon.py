@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -22,6 +23,10 @@ from filelock import FileLock
 LOCK_KEY = 4_816_229_001
 """Key of the lock among PostgreSQL's advisory locks of the instance's database."""
 POLL_SECONDS = 5.0
+NOTICE_A_DEAD_CLIENT = (
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+)
+"""A server would hold the lock of a lost node's session for two hours; so it does for 25 s."""
 
 log = logging.getLogger("churn.daemon")
 
@@ -38,9 +43,10 @@ def only_daemon(instance: dg.DagsterInstance) -> Iterator[None]:
             with FileLock(Path(instance.root_directory, ".daemon.lock")):
                 yield
             return
+        connection.exec_driver_sql(NOTICE_A_DEAD_CLIENT)
         while not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({LOCK_KEY})").scalar():
             log.warning("another daemon of this instance is running; waiting for its end")
-            threading.Event().wait(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         ended = threading.Event()
         watch = threading.Thread(target=_watch, args=(connection, ended), daemon=True)
         watch.start()

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from churn_assets.settings import Settings, latest_closed_month, load_settings
+from churn_assets_tests.documents import ROOT
 from churn_assets_tests.settings_messages import settings_message
 
 
@@ -166,3 +167,13 @@ def test_paths_are_absolute_and_urls_stay(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_servers_of_mlflow_are_accepted(uri: str) -> None:
     assert Settings(mlflow_tracking_uri=uri).mlflow_tracking_uri == uri
+
+
+def test_the_template_of_the_environment_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    variables = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.lake == "s3://bucket/churn/lake"
+    assert settings.mlflow_tracking_uri == "https://mlflow.example.com"

@@ -99,7 +99,7 @@ class BentoStore:
         card: ModelCard,
         contract: Contract,
         labels: Mapping[str, str],
-        export_to: UPath,
+        export_to: Path | UPath,
     ) -> Iterator["StagedBento"]:
         """Builds the bento of a model outside the store, for a trial before it is published.
 
@@ -135,9 +135,8 @@ class BentoStore:
                 environment(staging),
             )  # fmt: skip
             built = json.loads(output.splitlines()[-1])
-            yield StagedBento(
-                BuiltBento(**built | {"archive": UPath(built["archive"])}), staging, self, export_to
-            )
+            bento = BuiltBento(**built | {"archive": UPath(built["archive"])})
+            yield StagedBento(bento, staging, self, UPath(export_to))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,8 @@
 """Every value is described and has an effect, and no other is accepted."""
 
-import importlib.util
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import annotated_types
@@ -15,7 +12,6 @@ from churn_service.settings import ServiceSettings
 from churn_assets_tests.charts.rendering import (
     CHART,
     KEY,
-    REPO,
     SMALL,
     RefusedError,
     Values,
@@ -24,6 +20,7 @@ from churn_assets_tests.charts.rendering import (
     merged,
     render,
 )
+from churn_assets_tests.charts.schemas import closed, objects, resolved, script, unknown
 from churn_assets_tests.charts.test_manifests import EVERYTHING
 from churn_assets_tests.charts.test_strategies import BLUE_GREEN, CANARY
 
@@ -34,37 +31,11 @@ FREE = "which the API server checks"
 """Part of the description of objects of Kubernetes, whose keys the schema does not repeat."""
 
 
-def _resolved(node: dict[str, Any]) -> dict[str, Any]:
-    name = node.get("$ref", "").removeprefix("#/$defs/")
-    return SCHEMA["$defs"][name] | node if name else node
-
-
-def _objects(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields every object of the schema, by its path; `0` is an element of a list."""
-    node = _resolved(node)
-    if node.get("type") == "array":
-        yield from _objects(node["items"], f"{path}.0")
-    if node.get("type") == "object":
-        yield path.lstrip("."), node
-        for name, child in node.get("properties", {}).items():
-            yield from _objects(child, f"{path}.{name}")
-
-
-OBJECTS = dict(_objects(SCHEMA))
-CLOSED = [path for path, node in OBJECTS.items() if node.get("additionalProperties") is False]
-
-
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("chart_readme", REPO / "helm/chart_readme.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+OBJECTS = dict(objects(SCHEMA, SCHEMA))
 
 
 def test_readme_and_descriptions_are_current() -> None:
-    for path, text in _script().outputs(CHART).items():
+    for path, text in script().outputs(CHART).items():
         assert path.read_text(encoding="utf-8") == text, "run `python helm/chart_readme.py`"
 
 
@@ -73,7 +44,7 @@ def test_every_value_is_described() -> None:
         f"{path}.{name}"
         for path, node in OBJECTS.items()
         for name, child in node.get("properties", {}).items()
-        if not _resolved(child).get("description")
+        if not resolved(child, SCHEMA).get("description")
     ]
     assert not nameless
 
@@ -87,7 +58,7 @@ def test_only_labels_and_objects_of_kubernetes_are_open() -> None:
 
 def test_the_schema_has_the_values_of_the_values_file() -> None:
     def names(values: Values, node: dict[str, Any]) -> None:
-        node = _resolved(node)
+        node = resolved(node, SCHEMA)
         if "properties" in node:
             assert values.keys() <= node["properties"].keys()
             for name, value in values.items():
@@ -99,17 +70,10 @@ def test_the_schema_has_the_values_of_the_values_file() -> None:
     assert values.keys() == SCHEMA["properties"].keys() - {"global"}
 
 
-def _unknown(path: str) -> Any:
-    value: Any = {"notAKey": 1}
-    for name in reversed(path.split(".") if path else []):
-        value = [value] if name == "0" else {name: value}
-    return value
-
-
-@pytest.mark.parametrize("path", CLOSED)
+@pytest.mark.parametrize("path", closed(SCHEMA))
 def test_an_unknown_key_is_refused(helm: Path, path: str) -> None:
     with pytest.raises(RefusedError, match=r"(?i)additional propert.* .?notAKey"):
-        render(helm, merged(SMALL, _unknown(path)))
+        render(helm, merged(SMALL, unknown(path)))
 
 
 def test_limits_and_defaults_are_those_of_the_service() -> None:
@@ -202,7 +166,7 @@ ALONE = {
 
 
 def _leaf_paths() -> list[str]:
-    return list(_script().leaves(loaded(CHART / "values.yaml")))
+    return list(script().leaves(loaded(CHART / "values.yaml")))
 
 
 def _with(path: str) -> Values:
@@ -218,7 +182,7 @@ def _other(path: str, now: Any) -> Any:
         return OTHER[path]
     node: dict[str, Any] = SCHEMA
     for name in path.split("."):
-        node = _resolved(_resolved(node)["properties"][name])
+        node = resolved(resolved(node, SCHEMA)["properties"][name], SCHEMA)
     if "enum" in node:
         return next(value for value in node["enum"] if value != now)
     if isinstance(now, bool):

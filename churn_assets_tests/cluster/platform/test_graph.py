@@ -14,8 +14,6 @@ import pandas as pd
 import pytest
 
 from churn_assets.adapters.lake import Lake
-from churn_assets.home import make_home
-from churn_assets.settings import load_settings
 from churn_assets_tests.cluster.kubernetes import CommandError, wait
 from churn_assets_tests.cluster.platform.installation import (
     MINUTES,
@@ -44,12 +42,11 @@ def one_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         parts = value.items() if isinstance(value, dict) else [("", value)]
         for part, inner in parts:
             variables["__".join(filter(None, (f"CHURN_{name}", part))).upper()] = str(inner)
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in variables.items():
-            patched.setenv(name, value)
-        make_home(load_settings())
+    others = {name: text for name, text in os.environ.items() if not name.startswith("CHURN_")}
+    environment = others | variables | {"BENTOML_HOME": str(home / "bentoml")}
+    make_home = [sys.executable, "-m", "churn_assets.home"]
+    subprocess.run(make_home, cwd=ROOT, env=environment, check=True)
     command = [sys.executable, "-m", "churn_assets.daemon", "--workspace", "workspace.yaml"]
-    environment = os.environ | variables | {"BENTOML_HOME": str(home / "bentoml")}
     with (home / "daemon.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
         try:
@@ -150,6 +147,19 @@ def test_an_image_that_cannot_be_pulled_is_named(platform: Installation) -> None
         run = graph.launch("training_set")
         assert graph.finished(run) == "FAILURE"
         assert image in graph.failure(run)
+
+
+def test_a_quota_that_refuses_a_pod_is_named(platform: Installation) -> None:
+    platform.upgrade({"settings": settings(), "runs.startTimeoutSeconds": 30, "runs.retries": 0})
+    used = len(platform.namespace.get("pods", "--field-selector=status.phase=Running")["items"])
+    platform.namespace.kubectl("create", "quota", "pods", f"--hard=pods={used}")
+    try:
+        with platform.ui() as graph:
+            run = graph.launch("training_set")
+            assert graph.finished(run) == "FAILURE"
+            assert "exceeded quota: pods" in graph.failure(run)
+    finally:
+        platform.namespace.kubectl("delete", "quota", "pods")
 
 
 def test_a_contract_that_does_not_load_stops_nothing(platform: Installation) -> None:

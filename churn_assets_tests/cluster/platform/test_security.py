@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from churn_assets_tests.cluster.kubernetes import CommandError
+from churn_assets_tests.cluster.kubernetes import CommandError, wait
 from churn_assets_tests.cluster.platform.installation import NAME, Installation, settings
 from churn_assets_tests.cluster.pods import reaches, start
 
@@ -141,3 +141,32 @@ def test_a_missing_secret_is_named(platform: Installation) -> None:
     assert 'secret "absent" not found' in platform.namespace.kubectl("get", "events")
     with platform.ui() as graph:
         assert "LOADED" in str(graph.location()), "the old code location serves on"
+
+
+def test_a_wrong_password_of_postgresql_is_named(platform: Installation) -> None:
+    right = platform.passwords["churn-postgresql"]
+    platform.secret("churn-postgresql", **right | {"password": "a wrong password"})
+    location = f"deployment/{NAME}-code"
+    try:
+        platform.namespace.kubectl("rollout", "restart", location)
+        name = platform.pods("code-location")[-1]["metadata"]["name"]
+        refused = 'password authentication failed for user "churn_a"'
+        wait(lambda: refused in platform.namespace.kubectl("logs", name), lambda: name)
+        with platform.ui() as graph:
+            assert "LOADED" in str(graph.location()), "the old code location serves on"
+    finally:
+        platform.secret("churn-postgresql", **right)
+        platform.namespace.kubectl("rollout", "restart", location)
+        platform.namespace.kubectl("rollout", "status", location, "--timeout=180s")
+
+
+def test_a_wrong_password_of_mlflow_is_named(platform: Installation) -> None:
+    right = platform.passwords["churn-mlflow"]
+    platform.secret("churn-mlflow", **right | {"password": "a wrong password"})
+    try:
+        with platform.ui() as graph:
+            run = graph.launch("churn_model")
+            assert graph.finished(run) == "FAILURE"
+            assert "authenticated" in graph.failure(run)
+    finally:
+        platform.secret("churn-mlflow", **right)
