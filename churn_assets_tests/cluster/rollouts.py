@@ -65,7 +65,7 @@ def nothing_lost(release: Release, table: Table, what: str) -> Iterator[None]:
     with release.caller.calling() as traffic:
         yield
     table(what, traffic)
-    assert not traffic.lost
+    assert not traffic.lost, traffic.lost
     assert not traffic.wrong
 
 

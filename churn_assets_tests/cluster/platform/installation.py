@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 
-from churn_assets.settings import latest_closed_month
 from churn_assets_tests.cluster.kubernetes import Namespace, run, secret, wait
 from churn_assets_tests.documents import ROOT
 
@@ -21,30 +20,20 @@ CHART = ROOT / "helm/churn-platform"
 NAME = "churn-churn-platform"
 """Name of the chart's objects in the release `churn`."""
 
-MONTHS = 4
 SETTINGS = {
     "simulated": {"customers": 4000},
     "training_months": 2,
     "bootstrap_resamples": 100,
     "automation": {"interval_seconds": 10},
 }
-"""A small graph."""
+"""A small graph, of the months that are in use."""
+
+MONTHS = 3
+"""Months in use: those of the training, and one whose labels are not known yet."""
 
 MINUTES = 60.0
 RESOURCE_LABEL = "churn-platform/component"
 USER = "anna"
-
-
-def first_month() -> str:
-    """Returns the first of the months of the small graph."""
-    year, month = map(int, latest_closed_month().split("-"))
-    index = year * 12 + month - MONTHS
-    return f"{index // 12}-{index % 12 + 1:02}"
-
-
-def settings() -> dict[str, Any]:
-    """Returns the settings of the small graph, as the value of the chart."""
-    return SETTINGS | {"first_month": first_month()}
 
 
 @dataclass
@@ -75,6 +64,10 @@ class Installation:
             "--values", str(CHART / "values-test.yaml"), *options, "--wait", "--timeout", "5m",
             *arguments,
         )  # fmt: skip
+
+    def helm_test(self) -> str:
+        """Runs `helm test` and returns its log."""
+        return run("helm", "test", "churn", "--namespace", self.namespace.name, "--logs")
 
     def pods(self, component: str) -> list[dict[str, Any]]:
         """Pods of a component, the oldest first."""
@@ -231,9 +224,16 @@ class Graph:
 
 @contextmanager
 def installed(
-    namespace: Namespace, volume: str, values: Mapping[str, Any]
+    namespace: Namespace,
+    volume: str,
+    values: Mapping[str, Any],
+    secrets_besides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[Installation]:
-    """Installs the platform in a namespace, on a folder that all nodes share."""
+    """Installs the platform in a namespace, on a folder that all nodes share.
+
+    Args:
+        secrets_besides: Entries of further Secrets, by name.
+    """
     folder = Path(volume, namespace.name)
     database = Path(volume, f"{namespace.name}-postgresql")
     volumes = {namespace.name: (folder, "ReadWriteMany", "none"),
@@ -265,7 +265,9 @@ def installed(
                                "flask-secret-key": password()}
         )  # fmt: skip
         installation.secret("churn-ui", **{USER: password()})
-        installation.upgrade({"settings": settings()} | dict(values))
+        for name, entries in (secrets_besides or {}).items():
+            installation.secret(name, **entries)
+        installation.upgrade({"settings": SETTINGS} | dict(values))
         yield installation
     finally:
         run("kubectl", "delete", "persistentvolume", *volumes, "--wait=false")

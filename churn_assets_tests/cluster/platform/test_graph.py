@@ -19,8 +19,8 @@ from churn_assets_tests.cluster.platform.installation import (
     MINUTES,
     MONTHS,
     NAME,
+    SETTINGS,
     Installation,
-    settings,
 )
 from churn_assets_tests.documents import ROOT
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.cluster
 VALUES: dict[str, Any] = {}
 LITTLE = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "150Mi"}}
 ENOUGH = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
-STEP_PODS = settings() | {"executor": "k8s", "step_resources": {"churn_model": ENOUGH}}
+STEP_PODS = SETTINGS | {"executor": "k8s", "step_resources": {"churn_model": ENOUGH}}
 TABLES = ("validated_features", "training_set", "customer_scores")
 
 
@@ -38,7 +38,7 @@ def one_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Home of the same graph on this machine, materialised by its own daemon."""
     home = tmp_path_factory.mktemp("home")
     variables = {"CHURN_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
-    for name, value in settings().items():
+    for name, value in SETTINGS.items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
         for part, inner in parts:
             variables["__".join(filter(None, (f"CHURN_{name}", part))).upper()] = str(inner)
@@ -129,7 +129,7 @@ def test_a_step_without_enough_memory_says_so(platform: Installation) -> None:
 
 
 def test_a_run_without_enough_memory_says_so(platform: Installation) -> None:
-    platform.upgrade({"settings": settings(), "runs.resources": LITTLE, "runs.retries": 0})
+    platform.upgrade({"settings": SETTINGS, "runs.resources": LITTLE, "runs.retries": 0})
     with platform.ui() as graph:
         run = graph.launch("training_set")
         assert graph.finished(run) == "FAILURE"
@@ -138,7 +138,7 @@ def test_a_run_without_enough_memory_says_so(platform: Installation) -> None:
 
 
 def test_an_image_that_cannot_be_pulled_is_named(platform: Installation) -> None:
-    platform.upgrade({"settings": settings(), "runs.startTimeoutSeconds": 30, "runs.retries": 0})
+    platform.upgrade({"settings": SETTINGS, "runs.startTimeoutSeconds": 30, "runs.retries": 0})
     image = "localhost/churn-platform:absent"
     location = f"deployment/{NAME}-code"
     platform.namespace.kubectl("set", "env", location, f"DAGSTER_CURRENT_IMAGE={image}")
@@ -150,7 +150,7 @@ def test_an_image_that_cannot_be_pulled_is_named(platform: Installation) -> None
 
 
 def test_a_quota_that_refuses_a_pod_is_named(platform: Installation) -> None:
-    platform.upgrade({"settings": settings(), "runs.startTimeoutSeconds": 30, "runs.retries": 0})
+    platform.upgrade({"settings": SETTINGS, "runs.startTimeoutSeconds": 30, "runs.retries": 0})
     used = len(platform.namespace.get("pods", "--field-selector=status.phase=Running")["items"])
     platform.namespace.kubectl("create", "quota", "pods", f"--hard=pods={used}")
     try:
@@ -164,10 +164,10 @@ def test_a_quota_that_refuses_a_pod_is_named(platform: Installation) -> None:
 
 def test_a_contract_that_does_not_load_stops_nothing(platform: Installation) -> None:
     platform.namespace.kubectl("delete", "deployment", f"{NAME}-code")
-    platform.upgrade({"settings": settings()})
+    platform.upgrade({"settings": SETTINGS})
     contract = {"name": "acme", "file": "class Acme(CustomerContract):\n    pass\n"}
     with pytest.raises(CommandError):
-        platform.upgrade({"settings": settings(), "contract": contract}, "--timeout", "60s")
+        platform.upgrade({"settings": SETTINGS, "contract": contract}, "--timeout", "60s")
     [*_, new] = platform.pods("code-location")
     log = platform.namespace.kubectl("logs", new["metadata"]["name"], "--tail=50")
     assert "name 'CustomerContract' is not defined" in log

@@ -7,12 +7,12 @@ import httpx
 import pytest
 
 from churn_assets_tests.cluster.kubernetes import CommandError, wait
-from churn_assets_tests.cluster.platform.installation import NAME, Installation, settings
+from churn_assets_tests.cluster.platform.installation import NAME, SETTINGS, Installation
 from churn_assets_tests.cluster.pods import reaches, start
 
 pytestmark = pytest.mark.cluster
 
-VALUES = {"settings": settings() | {"automation": {"interval_seconds": 3600}}}
+VALUES = {"settings": SETTINGS | {"automation": {"interval_seconds": 3600}}}
 DATABASES = ("dagster", "mlflow", "mlflow_auth")
 ASK = """
 import kubernetes as k, sys
