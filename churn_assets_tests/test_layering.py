@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "audit": {"defs", "adapters", "contracts", "settings"},
     "preflight": {"defs", "adapters", "contracts", "settings"},
     "daemon": set(),
+    "move_mlflow": set(),
     "webserver": set(),
     "home": {"settings"},
     "operations": {"definitions", "defs", "settings"},
