@@ -131,6 +131,19 @@ def test_only_who_starts_jobs_has_a_token(helm: Path) -> None:
         assert run_pods(manifests)["pod_spec_config"]["automountServiceAccountToken"] is token
 
 
+def test_a_pod_without_a_token_does_not_open_the_launcher(helm: Path) -> None:
+    """Dagster opens the launcher with every instance whose runs can be resumed."""
+    manifests = rendered(helm, EVERYTHING)
+    files = named(manifests, "ConfigMap", f"{NAME}-instance")["data"]
+    for _, pod in pod_specs(manifests):
+        [container] = pod["containers"]
+        for mount in container["volumeMounts"]:
+            if mount["mountPath"] == "/opt/dagster/dagster.yaml":
+                config = yaml.safe_load(files[mount["subPath"]])
+                resumed = config["run_monitoring"]["max_resume_run_attempts"]
+                assert bool(resumed) is pod["automountServiceAccountToken"], container["name"]
+
+
 def test_the_launcher_may_only_handle_jobs_of_its_namespace(manifests: list[Manifest]) -> None:
     assert not [m for m in manifests if m["kind"].startswith("Cluster")]
     [role] = [m for m in manifests if m["kind"] == "Role"]

@@ -1,5 +1,10 @@
-{{/* dagster.yaml. The rest of the PostgreSQL URL is in variables of libpq. */}}
+{{/*
+dagster.yaml. The rest of the PostgreSQL URL is in variables of libpq. Argument: a list of the root context and of how
+often a run is resumed. Where that is not 0, Dagster opens the launcher, which needs a token, with every instance.
+*/}}
 {{- define "churn-platform.instance" -}}
+{{- $resume := index . 1 }}
+{{- with index . 0 }}
 {{- $name := include "churn-platform.fullname" . -}}
 {{- $stepPods := eq (.Values.settings.executor | default "in_process") "k8s" -}}
 storage:
@@ -25,8 +30,7 @@ run_monitoring:
   enabled: true
   start_timeout_seconds: {{ int64 .Values.runs.startTimeoutSeconds }}
   poll_interval_seconds: {{ int64 .Values.runs.pollIntervalSeconds }}
-  # A run whose steps have pods of their own can go on with them; another one is begun again by run_retries.
-  max_resume_run_attempts: {{ ternary .Values.runs.retries 0 $stepPods | int64 }}
+  max_resume_run_attempts: {{ int64 $resume }}
 run_retries:
   enabled: true
   max_retries: {{ int64 .Values.runs.retries }}
@@ -59,4 +63,5 @@ run_launcher:
         securityContext: {{- include "churn-platform.containerSecurity" . | nindent 10 }}
         terminationMessagePolicy: FallbackToLogsOnError
         volumeMounts: {{- include "churn-platform.graphMounts" . | nindent 10 }}
+{{- end }}
 {{- end -}}

@@ -49,10 +49,11 @@
 {{- end }}
 {{- end -}}
 
+{{/* Argument: whether the pod has a token. */}}
 {{- define "churn-platform.instanceMount" -}}
 - name: instance
   mountPath: /opt/dagster/dagster.yaml
-  subPath: dagster.yaml
+  subPath: {{ ternary "dagster.yaml" "without-launcher.yaml" . }}
   readOnly: true
 {{- end -}}
 
@@ -187,7 +188,7 @@ containers:
     resources: {{- toYaml .resources | nindent 6 }}
     terminationMessagePolicy: FallbackToLogsOnError
     volumeMounts:
-      {{- include "churn-platform.instanceMount" $root | nindent 6 }}
+      {{- include "churn-platform.instanceMount" (not (empty .account)) | nindent 6 }}
       {{- include "churn-platform.graphMounts" $root | nindent 6 }}
       {{- with .mounts }}
       {{- . | nindent 6 }}
