@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from upath import UPath
 
 from churn_assets.adapters.bentos import BentoStore, BuiltBento
 from churn_assets.contracts.card import Estimate, ModelCard, ScoreDistribution
@@ -42,7 +43,7 @@ def model_card(**changes: Any) -> ModelCard:
 def build(
     store: BentoStore,
     scorer: Scorer,
-    export_to: Path,
+    export_to: Path | UPath,
     fallback: Scorer = FALLBACK,
     **card: Any,
 ) -> BuiltBento:

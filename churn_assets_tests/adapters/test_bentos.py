@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 import yaml
+from upath import UPath
 
 from churn_assets.adapters.bentos import SOURCE, BentoError, BentoStore, BuiltBento, serving
 from churn_assets.contracts.card import GoldenRows, ModelCard
@@ -201,3 +202,11 @@ def test_a_card_of_another_contract_is_refused(store: BentoStore, tmp_path: Path
     message = rf"contract 'telecom' 0\.9\.0 \(abc\), not for .* \({CONTRACT.fingerprint}\)"
     with pytest.raises(BentoError, match=message):
         build(store, SCORER, tmp_path, contract_fingerprint="abc", contract_version="0.9.0")
+
+
+def test_an_archive_is_exported_to_a_store_of_objects(tmp_path: Path) -> None:
+    archives = UPath("memory://archives")
+    built = build(BentoStore(tmp_path / "home"), SCORER, archives)
+    assert str(built.archive) == "memory://archives/churn_telecom-3.bento"
+    assert list(archives.iterdir()) == [built.archive], "no part of it is left"
+    assert hashlib.sha256(built.archive.read_bytes()).hexdigest() == built.archive_sha256

@@ -15,11 +15,9 @@ from dagster_k8s.executor import K8sStepHandler
 from dagster_k8s.job import get_job_name_from_run_id
 
 from churn_assets.defs.platform.dagster_internals import (
-    CheckRunHealthResult,
     CheckStepHealthResult,
     RetryMode,
     StepDelegatingExecutor,
-    WorkerStatus,
 )
 from churn_assets.settings import Settings, SettingsError
 
@@ -30,16 +28,16 @@ RUN_RESOURCES = "runs.resources"
 class JobRunLauncher(K8sRunLauncher):
     """Dagster's launcher of a Job per run, which says why the run's pod ended."""
 
-    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Returns the state of the run's Job, with what happened to its pods."""
-        found: CheckRunHealthResult = super().check_run_worker_health(run)
-        if found.status in (WorkerStatus.RUNNING, WorkerStatus.SUCCESS):
-            return found
+    def get_run_worker_debug_info(
+        self, run: dg.DagsterRun, include_container_logs: bool | None = True
+    ) -> str | None:
+        """Returns what happened to the run's pods, and Dagster's own description of them."""
         attempt = self._get_resume_attempt_number(run)
         job: str = get_job_name_from_run_id(run.run_id, resume_attempt_number=attempt)  # type: ignore[no-untyped-call]
-        namespace = self.get_container_context_for_run(run).namespace
-        happened = pod_failures(self._api_client, job, str(namespace), RUN_RESOURCES)
-        return found._replace(msg="; ".join([str(found.msg), *happened]))
+        namespace = str(self.get_container_context_for_run(run).namespace)
+        happened = pod_failures(self._api_client, job, namespace, RUN_RESOURCES)
+        described = super().get_run_worker_debug_info(run, include_container_logs)
+        return "\n".join([*happened, described or ""])
 
 
 class JobStepHandler(K8sStepHandler):

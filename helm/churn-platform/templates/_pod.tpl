@@ -22,10 +22,10 @@
   value: {{ $value | quote }}
 {{- end }}
 {{- with .Values.storage.existingSecret }}
-{{- range $name := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN" "GOOGLE_APPLICATION_CREDENTIALS_JSON" "AZURE_STORAGE_ACCOUNT_NAME" "AZURE_STORAGE_ACCOUNT_KEY" }}
+{{- range $name := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
 - name: {{ $name }}
   valueFrom:
-    secretKeyRef: {name: {{ $.Values.storage.existingSecret }}, key: {{ $name }}, optional: true}
+    secretKeyRef: {name: {{ $.Values.storage.existingSecret }}, key: {{ $name }}}
 {{- end }}
 {{- end }}
 {{- end -}}
