@@ -104,7 +104,9 @@ class Installation:
             self.port("webserver", 80) as url,
             httpx.Client(base_url=url, auth=login, timeout=60) as client,
         ):
-            yield Graph(client)
+            graph = Graph(client)
+            wait(lambda: "'LOADED'" in str(graph.location()), graph.location)
+            yield graph
 
     def report(self, name: str) -> Any:
         """A document of the storage."""
@@ -195,6 +197,7 @@ class Graph:
             "{__typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}",
             p=parameters,
         )["launchPipelineExecution"]
+        assert "run" in answer, answer
         return str(answer["run"]["runId"])
 
     def finished(self, run_id: str, seconds: float = 10 * MINUTES) -> str:

@@ -74,7 +74,7 @@ def _timeless(node: Any) -> Any:
         return {
             key: _timeless(value)
             for key, value in node.items()
-            if not re.search("_at$|run_id|table_versions|^version$", key)
+            if not re.search("_at$|run_id|table_versions|version$", key)
         }
     return [_timeless(value) for value in node] if isinstance(node, list) else node
 
@@ -129,7 +129,14 @@ def test_a_step_without_enough_memory_says_so(platform: Installation) -> None:
 
 
 def test_a_run_without_enough_memory_says_so(platform: Installation) -> None:
-    platform.upgrade({"settings": SETTINGS, "runs.resources": LITTLE, "runs.retries": 0})
+    platform.upgrade(
+        {
+            "settings": SETTINGS,
+            "runs.resources": LITTLE,
+            "runs.retries": 0,
+            "runs.startTimeoutSeconds": 30,
+        }
+    )
     with platform.ui() as graph:
         run = graph.launch("training_set")
         assert graph.finished(run) == "FAILURE"
@@ -167,7 +174,7 @@ def test_a_contract_that_does_not_load_stops_nothing(platform: Installation) -> 
     platform.upgrade({"settings": SETTINGS})
     contract = {"name": "acme", "file": "class Acme(CustomerContract):\n    pass\n"}
     with pytest.raises(CommandError):
-        platform.upgrade({"settings": SETTINGS, "contract": contract}, "--timeout", "60s")
+        platform.upgrade({"settings": SETTINGS, "contract": contract}, "--timeout", "150s")
     [*_, new] = platform.pods("code-location")
     log = platform.namespace.kubectl("logs", new["metadata"]["name"], "--tail=50")
     assert "name 'CustomerContract' is not defined" in log

@@ -136,7 +136,7 @@ def test_a_missing_secret_is_named(platform: Installation) -> None:
     with pytest.raises(CommandError):
         platform.upgrade(
             {**VALUES, "settingsSecret": {"name": "absent", "entries": ["CHURN_ALERTS__WEBHOOK"]}},
-            "--timeout", "30s",
+            "--timeout", "150s",
         )  # fmt: skip
     assert 'secret "absent" not found' in platform.namespace.kubectl("get", "events")
     with platform.ui() as graph:
