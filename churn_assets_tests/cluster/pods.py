@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from churn_assets_tests.cluster.kubernetes import NAME, Namespace
+from churn_assets_tests.cluster.kubernetes import Namespace
 
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
@@ -24,7 +24,7 @@ else:
 
 def image_of(namespace: Namespace) -> str:
     """Image of the release, which has Python."""
-    deployment = namespace.get("deployment", NAME)
+    [deployment, *_] = namespace.get("deployments")["items"]
     return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
 
 

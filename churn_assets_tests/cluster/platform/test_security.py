@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +13,7 @@ from churn_assets_tests.cluster.pods import reaches, start
 
 pytestmark = pytest.mark.cluster
 
-VALUES = {"settings": SETTINGS | {"automation": {"interval_seconds": 3600}}}
+VALUES: dict[str, Any] = {"settings": SETTINGS | {"automation": {"interval_seconds": 3600}}}
 DATABASES = ("dagster", "mlflow", "mlflow_auth")
 ASK = """
 import kubernetes as k, sys
@@ -123,24 +124,23 @@ def leaks(platform: Installation) -> set[tuple[str, str]]:
 
 def test_no_secret_is_told_and_the_search_finds_a_planted_one(platform: Installation) -> None:
     with platform.ui() as graph:
-        run = graph.launch("customer_deliveries", "label_deliveries")
+        run = graph.launch("training_set")
         graph.finished(run)
         assert leaks(platform) == set()
         password = platform.passwords["churn-postgresql"]["password"]
-        planted = graph.launch("customer_deliveries", tags={"note": password})
+        planted = graph.launch("training_set", tags={"note": password})
         graph.finished(planted)
     assert ("dagster", "churn-postgresql/password") in leaks(platform)
 
 
 def test_a_missing_secret_is_named(platform: Installation) -> None:
+    absent = {"name": "absent", "entries": ["CHURN_ALERTS__WEBHOOK"]}
     with pytest.raises(CommandError):
-        platform.upgrade(
-            {**VALUES, "settingsSecret": {"name": "absent", "entries": ["CHURN_ALERTS__WEBHOOK"]}},
-            "--timeout", "150s",
-        )  # fmt: skip
+        platform.upgrade({**VALUES, "settingsSecret": absent}, "--timeout", "150s")
     assert 'secret "absent" not found' in platform.namespace.kubectl("get", "events")
     with platform.ui() as graph:
         assert "LOADED" in str(graph.location()), "the old code location serves on"
+    platform.upgrade(VALUES)
 
 
 def test_a_wrong_password_of_postgresql_is_named(platform: Installation) -> None:
