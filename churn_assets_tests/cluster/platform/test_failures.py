@@ -9,8 +9,14 @@ import httpx
 import pytest
 
 from churn_assets_tests.cluster.conftest import Target
+from churn_assets_tests.cluster.kubernetes import run as run_command
 from churn_assets_tests.cluster.kubernetes import wait
-from churn_assets_tests.cluster.platform.installation import MINUTES, Graph, Installation
+from churn_assets_tests.cluster.platform.installation import (
+    MINUTES,
+    Graph,
+    GraphError,
+    Installation,
+)
 
 pytestmark = pytest.mark.cluster
 
@@ -20,7 +26,8 @@ VALUES: dict[str, Any] = {
     "runs.startTimeoutSeconds": 120,
     "runs.unreachableSeconds": 20,
 }
-TRAINING = ("training_set", "churn_model", "evaluation_report", "promoted_model", "churn_bento")
+PROMOTED = "promoted_model"
+TRAINING = ("training_set", "churn_model", "evaluation_report", PROMOTED, "churn_bento")
 KILLED = ("daemon", "code-location", "postgresql", "mlflow", "run")
 BUSY = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
 
@@ -39,27 +46,29 @@ def started(graph: Graph, asset: str) -> str:
     return run
 
 
-def attempts(settled: Installation, run: str) -> list[dict[str, Any]]:
+def attempts(settled: Installation, run: str) -> tuple[list[dict[str, Any]], int]:
     """Waits until the run or one of its retries has succeeded and nothing is running.
 
     Returns:
-        The run and its retries, the newest first.
+        The run and its retries, the newest first; how often they have materialised the promotion.
     """
     found: list[dict[str, Any]] = []
+    promotions: list[int] = []
 
     def have_succeeded() -> bool:
         try:
             with settled.ui() as graph:
                 runs = graph.runs()
-        except httpx.HTTPError:
-            return False  # the webserver waits for PostgreSQL
-        root = {"key": "dagster/root_run_id", "value": run}
-        found[:] = [one for one in runs if one["runId"] == run or root in one["tags"]]
+                root = {"key": "dagster/root_run_id", "value": run}
+                found[:] = [one for one in runs if one["runId"] == run or root in one["tags"]]
+                promotions[:] = [graph.materialisations(one["runId"], PROMOTED) for one in found]
+        except (httpx.HTTPError, GraphError):
+            return False  # the webserver still has sessions of before with PostgreSQL
         busy = {one["status"] for one in runs} & BUSY
         return not busy and found[0]["status"] == "SUCCESS"
 
     wait(have_succeeded, lambda: found, 15 * MINUTES)
-    return found
+    return found, sum(promotions)
 
 
 def movements(settled: Installation) -> list[str]:
@@ -75,9 +84,7 @@ def movements(settled: Installation) -> list[str]:
 
 def ended_well(settled: Installation, run: str, before: list[str]) -> str:
     """Waits for the end of a training and its retries; returns what happened."""
-    tried = attempts(settled, run)
-    with settled.ui() as graph:
-        made = sum(graph.materialisations(one["runId"], "promoted_model") for one in tried)
+    tried, made = attempts(settled, run)
     after = movements(settled)
     assert after[: len(before)] == before
     assert len(after) - len(before) <= 1, "a challenger is promoted once"
@@ -107,10 +114,15 @@ def test_a_lost_node(
     if not node:
         pytest.skip("CHURN_CLUSTER_NODE is not set: no node may be cut off")
     before = movements(settled)
-    with settled.ui() as graph:
-        run = started(graph, asset)
+    others = {one["metadata"]["name"] for one in settled.namespace.get("nodes")["items"]} - {node}
+    run_command("kubectl", "cordon", *others)
+    try:
+        with settled.ui() as graph:
+            run = started(graph, asset)
+    finally:
+        run_command("kubectl", "uncordon", *others)
     [pod] = [one for one in settled.pods("run") if run in one["metadata"]["name"]]
-    where = "on it" if pod["spec"]["nodeName"] == node else "elsewhere"
+    assert pod["spec"]["nodeName"] == node
     subprocess.run(down, shell=True, check=True)
     try:
         ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
@@ -119,4 +131,4 @@ def test_a_lost_node(
     finally:
         subprocess.run(up, shell=True, check=True)
     happened = ended_well(settled, run, before)
-    happenings(f"{node} cut off in {asset}, the run {where}: {happened}")
+    happenings(f"{node} cut off, with the run on it, in {asset}: {happened}")
