@@ -136,11 +136,10 @@ def test_no_secret_is_told_and_the_search_finds_a_planted_one(platform: Installa
 def test_a_missing_secret_is_named(platform: Installation) -> None:
     absent = {"name": "absent", "entries": ["CHURN_ALERTS__WEBHOOK"]}
     with pytest.raises(CommandError):
-        platform.upgrade({**VALUES, "settingsSecret": absent}, "--timeout", "150s")
+        platform.upgrade({**VALUES, "settingsSecret": absent}, "--timeout", "150s", "--atomic")
     assert 'secret "absent" not found' in platform.namespace.kubectl("get", "events")
     with platform.ui() as graph:
         assert "LOADED" in str(graph.location()), "the old code location serves on"
-    platform.upgrade(VALUES)
 
 
 def test_a_wrong_password_of_postgresql_is_named(platform: Installation) -> None:
