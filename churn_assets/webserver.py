@@ -7,7 +7,6 @@ other options are those of `dagster-webserver`.
 
 import argparse
 import base64
-import binascii
 import hmac
 import sys
 from collections.abc import Mapping
@@ -72,7 +71,7 @@ class PasswordMiddleware:
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
         try:
             given = base64.b64decode(credentials, validate=True)
-        except binascii.Error:
+        except ValueError:  # neither base64 nor ASCII
             return False
         user, _, password = given.partition(b":")
         wanted = passwords(self._folder).get(user.decode("utf-8", "replace"), b"")

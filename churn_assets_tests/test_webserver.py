@@ -2,6 +2,7 @@
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -48,6 +49,7 @@ def basic(user: str, password: str) -> dict[str, str]:
     "headers",
     [
         {},
+        {"Authorization": b"Basic \xe4\xf6"},
         basic("anna", "another password"),
         basic("anna", ""),
         basic("bert", PASSWORD),
@@ -59,7 +61,7 @@ def basic(user: str, password: str) -> dict[str, str]:
         {"Authorization": f"Bearer {PASSWORD}"},
     ],
 )
-def test_nobody_else_gets_an_answer(client: TestClient, headers: dict[str, str]) -> None:
+def test_nobody_else_gets_an_answer(client: TestClient, headers: Any) -> None:
     refused = client.get("/", headers=headers)
     assert refused.status_code == 401
     assert refused.headers["www-authenticate"].startswith("Basic ")
